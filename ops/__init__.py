@@ -1,0 +1,1 @@
+"""The command line, the local stack, data sets, simulator, replay and benchmarks."""
