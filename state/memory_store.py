@@ -1,0 +1,129 @@
+"""The stores in memory: for `evaluate`, `play` and unit tests.
+
+Values are encoded, so sharing one is as safe as over Redis. Nothing expires: a process lives shorter than that.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from state.entries import OVERLAY, SESSION, USER_PROFILE, Entry, Table
+from state.records import CleanEvent, Watermark
+from state.store import Changes, TableChanges, UserState, is_written
+
+T = TypeVar("T")
+
+_IDLE_S = 1.0
+
+
+class MemoryStore:
+    """`Store`; `AsyncMemoryStore` reads what it holds."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, bytes] = {}
+        self._tables: dict[str, dict[str, bytes]] = {}
+        self._overlays: dict[str, dict[str, bytes]] = {}
+        self._watermarks: dict[str, dict[tuple[str, int], Watermark]] = {}
+        self._followers: list[asyncio.Queue[dict[Table[Any], list[str]]]] = []
+
+    def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
+        keys = [entry.key(entity_id) for entity_id in entity_ids]
+        return [entry.codec.decode(key, self._entries[key]) if key in self._entries else None for key in keys]
+
+    def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
+        rows = self._tables.get(table.name, {})
+        return {name: table.codec.decode(name, rows[name]) for name in fields if name in rows}
+
+    def scan_rows(self, table: Table[T]) -> Iterator[tuple[str, T]]:
+        for name, value in list(self._tables.get(table.name, {}).items()):
+            yield name, table.codec.decode(name, value)
+
+    def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
+        return dict(self._watermarks.get(flow, {}))
+
+    def commit(self, changes: Changes) -> None:
+        stored = {flow: self._watermarks.get(flow, {}) for flow in changes.expected}
+        if is_written(changes, stored):
+            return
+        # Encoded before anything is stored: a value that cannot be encoded leaves nothing half written.
+        entries = {
+            entry.key(entity_id): None if value is None else entry.codec.encode(value)
+            for (entry, entity_id), value in changes.entries.items()
+        }
+        tables = {
+            table.name: {name: None if row is None else table.codec.encode(row) for name, row in rows.items()}
+            for table, rows in changes.rows.items()
+        }
+        _update(self._entries, entries)
+        for name, rows in tables.items():
+            _update(self._tables.setdefault(name, {}), rows)
+        for user_id, event_ids in changes.settled.items():
+            for event_id in event_ids:
+                self._overlays.get(user_id, {}).pop(event_id, None)
+        for flow, marks in changes.watermarks.items():
+            self._watermarks.setdefault(flow, {}).update(marks)
+        if changes.rows:
+            for follower in self._followers:
+                follower.put_nowait({table: list(rows) for table, rows in changes.rows.items()})
+
+
+def _update(stored: dict[str, bytes], changed: dict[str, bytes | None]) -> None:
+    for key, value in changed.items():
+        if value is None:
+            stored.pop(key, None)
+        else:
+            stored[key] = value
+
+
+class AsyncMemoryStore:
+    """`AsyncStore` over a `MemoryStore` of the same event loop."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def user_state(self, user_id: str, session_id: str | None = None) -> UserState:
+        overlay = self._store._overlays.get(user_id, {})
+        return UserState(
+            profile=self._store.get_many(USER_PROFILE, [user_id])[0],
+            pending=sorted(
+                (OVERLAY.codec.decode(user_id, value) for value in overlay.values()), key=lambda e: (e.ts, e.event_id)
+            ),
+            session=None if session_id is None else self._store.get_many(SESSION, [session_id])[0],
+        )
+
+    async def get(self, entry: Entry[T], entity_id: str) -> T | None:
+        return self._store.get_many(entry, [entity_id])[0]
+
+    async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
+        return self._store.get_rows(table, fields)
+
+    async def add_overlay(self, event: CleanEvent) -> None:
+        self._store._overlays.setdefault(event.user_id, {})[event.event_id] = OVERLAY.codec.encode(event)
+
+    async def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
+        return self._store.watermarks(flow)
+
+    async def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
+        followed = tuple(tables)
+        queue: asyncio.Queue[dict[Table[Any], list[str]]] = asyncio.Queue()
+        self._store._followers.append(queue)
+        try:
+            yield TableChanges({table: dict(self._store.scan_rows(table)) for table in followed}, complete=True)
+            while True:
+                try:
+                    changed = await asyncio.wait_for(queue.get(), _IDLE_S)
+                except TimeoutError:
+                    changed = {}
+                yield TableChanges(
+                    {
+                        table: dict.fromkeys(names) | self._store.get_rows(table, names)
+                        for table, names in changed.items()
+                        if table in followed
+                    }
+                )
+        finally:
+            self._store._followers.remove(queue)
+
+    async def ping(self) -> None: ...
+
+    async def aclose(self) -> None: ...

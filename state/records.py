@@ -1,0 +1,248 @@
+"""Records that cross a process boundary.
+
+`Event` and `Item` are public input: strict, JSON. The others are internal: msgpack arrays, in which a new field goes
+to the end and has a default.
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from msgspec import Meta, Struct, field
+
+EventType = Literal[
+    "impression",
+    "click",
+    "view",
+    "watch",
+    "like",
+    "dislike",
+    "save",
+    "hide",
+    "rating",
+    "purchase",
+    "search",
+    "onboarding",
+    "undo",
+]
+EVENT_TYPES: tuple[str, ...] = get_args(EventType)
+
+Identifier = Annotated[str, Meta(min_length=1, max_length=128)]
+ShortText = Annotated[str, Meta(max_length=256)]
+# Integers outside of 64 bits cannot be written in msgpack.
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Scalar = str | float | Integer | bool | None
+Labels = Annotated[list[ShortText], Meta(max_length=64)]
+
+
+class Event(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True):
+    """What a user did, as clients send it. Validate with `state.validation.parse_event`, which also checks meaning."""
+
+    event_id: Identifier
+    type: EventType
+    user_id: Identifier
+    item_id: Identifier | None = None
+    ts: int
+    """Event time, epoch milliseconds."""
+    session_id: Identifier | None = None
+    request_id: Identifier | None = None
+    position: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    value: float | ShortText | None = None
+    """Stars of a rating, seconds watched, the type that an undo takes back."""
+    context: Annotated[dict[ShortText, Scalar | Labels], Meta(max_length=32)] | None = None
+
+
+class Item(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True):
+    """A catalogue entry, as clients send it."""
+
+    item_id: Identifier
+    title: Annotated[str, Meta(max_length=1024)] = ""
+    genres: Labels = []
+    category: ShortText | None = None
+    price: Annotated[float, Meta(ge=0)] | None = None
+    tags: Labels = []
+    description: Annotated[str, Meta(max_length=16_384)] | None = None
+    creator: ShortText | None = None
+    release_date: Annotated[str, Meta(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$")] | None = None
+    age_rating: ShortText | None = None
+    attributes: Annotated[dict[ShortText, Scalar | Labels], Meta(max_length=64)] = {}
+    status: Literal["active", "hidden"] = "active"
+
+
+class CleanEvent(Struct, array_like=True, frozen=True):
+    """A valid event, exactly once."""
+
+    event_id: str
+    type: str
+    user_id: str
+    item_id: str | None
+    ts: int
+    session_id: str | None = None
+    request_id: str | None = None
+    position: int | None = None
+    value: float | str | None = None
+    context: dict[str, Any] | None = None
+
+
+class Impression(Struct, array_like=True, frozen=True):
+    """A slate as served: one per answered list request."""
+
+    request_id: str
+    user_id: str
+    ts: int
+    surface: str
+    items: list[str]
+    """In slate order: the index is the position."""
+    scores: list[float]
+    sources: list[list[str]]
+    propensities: list[float]
+    features: bytes
+    """float32, row-major, shape (n_items, n_features): the values that scored the items. Empty when degraded."""
+    feature_set: str
+    """Version of the feature definitions, `online_models.features.FEATURE_SET`."""
+    model: str
+    model_version: str
+    experiments: dict[str, str] = {}
+    degraded: dict[str, str] | None = None
+    session_id: str | None = None
+    device: str | None = None
+
+
+class Example(Struct, array_like=True, frozen=True):
+    """A labelled slate, or an organic positive that no impression explains (one item, no features)."""
+
+    example_id: str
+    """Deterministic: the same cause gives the same id, so that a repeat can be recognised."""
+    request_id: str | None
+    user_id: str
+    ts: int
+    surface: str | None
+    items: list[str]
+    labels: list[int]
+    """1 positive, 0 negative, -1 shown but told by an earlier example of this slate."""
+    outcomes: list[str | None]
+    """The event type behind each label, None for no event."""
+    propensities: list[float]
+    features: bytes
+    """As logged with the impression, see `Impression.features`. Empty when organic."""
+    feature_set: str
+    model_version: str | None
+    experiments: dict[str, str] = {}
+    reason: Literal["outcome", "expired", "organic"] = "outcome"
+
+
+class Activity(Struct, array_like=True):
+    """Events of one item, user or session: all-time counts and the panes that windows are summed from.
+
+    See `online_models.activity` for what is in a pane and how windows are read.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    panes: dict[int, dict[str, int]] = field(default_factory=dict)
+
+
+class RecentItem(Struct, array_like=True, frozen=True):
+    """One step of a user's history."""
+
+    item_id: str
+    ts: int
+    type: str
+    value: float | None = None
+    session_id: str | None = None
+
+
+class UserProfile(Struct, array_like=True):
+    """All that is known of a user, folded from the user's clean events by `online_models.profiles`."""
+
+    activity: Activity = field(default_factory=Activity)
+    recent: list[RecentItem] = field(default_factory=list)
+    """Newest last, bounded."""
+    seen: dict[str, int] = field(default_factory=dict)
+    """item -> time of the newest interaction (epoch ms), bounded, oldest dropped first."""
+    feedback: dict[str, list[str]] = field(default_factory=dict)
+    """item -> standing explicit feedback: `like`, `dislike`, `save`, `hide` (an undo removes it)."""
+    ratings: dict[str, float] = field(default_factory=dict)
+    """item -> newest standing rating, as a share of its scale (0 to 1)."""
+    affinity: dict[str, float] = field(default_factory=dict)
+    """genre -> decayed weight, as of `affinity_ts`."""
+    affinity_ts: int = 0
+    first_ts: int = 0
+    last_ts: int = 0
+    feedback_ts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """item -> feedback type, `undo` or `undo <type>` -> its newest time: what decides which feedback stands."""
+
+
+class SessionProfile(Struct, array_like=True):
+    """One session's steps and counts."""
+
+    user_id: str
+    activity: Activity = field(default_factory=Activity)
+    recent: list[RecentItem] = field(default_factory=list)
+    first_ts: int = 0
+    last_ts: int = 0
+
+
+class Watermark(Struct, array_like=True, frozen=True):
+    """How far a flow has applied a partition, stored in the transaction that stores what was applied."""
+
+    next_offset: int
+    stream_ts: int
+    """Stream time: the highest event time applied, epoch ms."""
+    applied_ts: int = 0
+    """Wall clock of the write, epoch ms."""
+
+
+# The rows of the online models. Arrays are little-endian bytes.
+
+
+class ItemRow(Struct, array_like=True, frozen=True):
+    """One item as the learner knows it."""
+
+    slot: int
+    """Row number in the learner's arrays; neighbour lists refer to it. Reused after the item is forgotten."""
+    popularity: bytes
+    """float64 per half-life, see `online_models.popularity`."""
+    n_events: int
+    n_positives: int
+    first_ts: int
+    last_ts: int
+
+
+class NeighboursRow(Struct, array_like=True, frozen=True):
+    """An item's covisitation list, see `online_models.covisitation`."""
+
+    slots: bytes
+    """int32, the learner's."""
+    weights: bytes
+    """float32."""
+    landmark: int
+
+
+class BlobRow(Struct, array_like=True, frozen=True):
+    """A piece of a model, as the model itself encodes it."""
+
+    blob: bytes
+
+
+class UserRow(Struct, array_like=True, frozen=True):
+    """A user's newest distinct items, newest first, as the learner pairs them with the next one."""
+
+    items: list[str]
+    times: list[int]
+    weights: list[float]
+    n_events: int
+
+
+class MetricResult(Struct, frozen=True, rename={"start_ms": "start", "end_ms": "end"}):
+    """What one process counted of one partition in one window of event time; JSON, the newest result holds.
+
+    Readers sum over partitions. `final` says that the window is closed: later events are counted as `late_events`.
+    """
+
+    metric: Literal["events", "late_events", "rejected"]
+    start_ms: int
+    """Epoch ms, inclusive. Of event time, of arrival for `rejected`."""
+    end_ms: int
+    dimensions: dict[str, str]
+    """`type` of events; `field` of rejected ones, empty where no field is to blame."""
+    partition: int
+    value: int
+    final: bool

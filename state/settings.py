@@ -1,0 +1,52 @@
+"""The one configuration object: read from the environment at entry points only, then passed down."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting and its default. Each is read from `FRESHET_<NAME>`, brokers and Redis from the usual names."""
+
+    model_config = SettingsConfigDict(env_prefix="FRESHET_", frozen=True, extra="ignore")
+
+    kafka_brokers: str = Field("127.0.0.1:9092", validation_alias=AliasChoices("KAFKA_BROKERS", "kafka_brokers"))
+    redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias=AliasChoices("REDIS_URL", "redis_url"))
+    namespace: str = Field(
+        "", pattern=r"^[a-z0-9-]{0,32}$", description="keeps topics and keys of several systems apart"
+    )
+    partitions: int = Field(4, ge=1, le=4096, description="of every topic that is partitioned by user")
+    flow_partitions: Annotated[tuple[int, ...], NoDecode] = Field(
+        (), description="those that this flow process reads, as in `0,1`; none: all"
+    )
+    instance: str = Field(
+        "0",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="tells processes of one flow apart; the same after a restart, so that it need not wait for itself",
+    )
+    home: Path = Field(
+        Path(".freshet"), description="where the local stack keeps logs, Kafka's log and recovery stores"
+    )
+    data: Path | None = Field(None, description="folder of a data set")
+    attribution_wait_s: float = Field(600, gt=0, description="a slate without a positive is negative after this")
+    attribution_window_s: float = Field(1800, gt=0, description="an outcome belongs to a slate at most this much older")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    workers: int = Field(1, ge=1, le=256, description="serving processes")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("flow_partitions", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def own_partitions(self) -> tuple[int, ...]:
+        """Partitions of the topics keyed by user that a flow of this process reads."""
+        return self.flow_partitions or tuple(range(self.partitions))
+
+    def group_id(self, flow: str) -> str:
+        """Return a flow's Kafka consumer group."""
+        return "-".join(part for part in ("freshet", self.namespace, flow) if part)

@@ -1,0 +1,318 @@
+"""One contract for both stores, in memory and over Redis, synchronous and asynchronous side."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import pytest
+
+from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, USER_PROFILE
+from state.memory_store import AsyncMemoryStore, MemoryStore
+from state.records import Activity, CleanEvent, Item, SessionProfile, UserProfile, Watermark
+from state.redis_store import AsyncRedisStore, RedisStore
+from state.settings import Settings
+from state.store import AsyncStore, Changes, StateLostError, Store, TableChanges
+
+ODD_IDS = ("plain", "{id}", "a:b", "v1:user:x:profile", "ünï", "0", "a b", "{tag}x", "*")
+
+
+@dataclass
+class Stores:
+    """Both sides of one store."""
+
+    flow: Store
+    serving: AsyncStore
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def new_stores(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[], Stores]]:
+    """A function that returns the stores of a fresh system on the same server."""
+    made: list[AsyncStore] = []
+
+    def make() -> Stores:
+        if request.param == "memory":
+            memory = MemoryStore()
+            stores = Stores(memory, AsyncMemoryStore(memory))
+        else:
+            url = request.getfixturevalue("redis_url")
+            settings = Settings.model_validate({"redis_url": url, "namespace": f"t-{uuid.uuid4().hex[:12]}"})
+            stores = Stores(RedisStore(settings), AsyncRedisStore(settings, timeout_s=5))
+        made.append(stores.serving)
+        return stores
+
+    yield make
+    for serving in made:
+        await serving.aclose()
+
+
+@pytest.fixture
+def stores(new_stores: Callable[[], Stores]) -> Stores:
+    return new_stores()
+
+
+def profile(ts: int) -> UserProfile:
+    return UserProfile(last_ts=ts)
+
+
+def event(event_id: str, ts: int = 1, user_id: str = "u") -> CleanEvent:
+    return CleanEvent(event_id, "like", user_id, "i", ts, context={"n": 1})
+
+
+async def next_change(changes: AsyncIterator[TableChanges]) -> TableChanges:
+    """Return the next that is not an idle tick."""
+    async with asyncio.timeout(10):
+        while True:
+            change = await anext(changes)
+            if change.rows or change.complete:
+                return change
+
+
+async def test_an_empty_store_has_nothing(stores: Stores) -> None:
+    assert stores.flow.get_many(USER_PROFILE, []) == []
+    assert stores.flow.get_many(USER_PROFILE, ["u"]) == [None]
+    assert stores.flow.get_rows(CATALOGUE, []) == {}
+    assert stores.flow.get_rows(CATALOGUE, ["i"]) == {}
+    assert list(stores.flow.scan_rows(CATALOGUE)) == []
+    assert stores.flow.watermarks("features") == {}
+    state = await stores.serving.user_state("u", "s")
+    assert (state.profile, state.pending, state.session) == (None, [], None)
+    assert await stores.serving.get(USER_PROFILE, "u") is None
+    assert await stores.serving.get_rows(CATALOGUE, []) == {}
+    assert await stores.serving.watermarks("features") == {}
+    await stores.serving.ping()
+
+
+async def test_entries_are_read_in_the_order_asked_for(stores: Stores) -> None:
+    changes = Changes()
+    for number, user in enumerate(ODD_IDS):
+        changes.put(USER_PROFILE, user, profile(number))
+    stores.flow.commit(changes)
+    asked = [*reversed(ODD_IDS), "nobody", ODD_IDS[0]]
+    found = stores.flow.get_many(USER_PROFILE, asked)
+    assert [p and p.last_ts for p in found] == [*reversed(range(len(ODD_IDS))), None, 0]
+    for number, user in enumerate(ODD_IDS):
+        assert (await stores.serving.get(USER_PROFILE, user)) == profile(number)
+
+
+async def test_rows_are_read_by_name_and_scanned_once_each(stores: Stores) -> None:
+    names = [*ODD_IDS, *(f"item-{n}" for n in range(3000))]
+    changes = Changes()
+    for number, name in enumerate(names):
+        changes.upsert(CATALOGUE, name, Item(item_id=name, price=float(number)))
+    changes.upsert(ITEM_ACTIVITY, "0:{id}", Activity(counts={"click": 2**53}))
+    stores.flow.commit(changes)
+    assert set(stores.flow.get_rows(CATALOGUE, [*ODD_IDS, "missing"])) == set(ODD_IDS)
+    assert (await stores.serving.get_rows(CATALOGUE, ["{id}"]))["{id}"].price == 1.0
+    scanned = list(stores.flow.scan_rows(CATALOGUE))
+    assert len(scanned) == len(names)
+    assert {name: item.price for name, item in scanned} == {name: float(n) for n, name in enumerate(names)}
+    assert dict(stores.flow.scan_rows(ITEM_ACTIVITY)) == {"0:{id}": Activity(counts={"click": 2**53})}
+
+
+async def test_a_later_commit_replaces_and_removes(stores: Stores) -> None:
+    first = Changes()
+    first.put(USER_PROFILE, "u", profile(1))
+    first.put(USER_PROFILE, "gone", profile(1))
+    first.upsert(CATALOGUE, "i", Item(item_id="i", title="old"))
+    first.upsert(CATALOGUE, "gone", Item(item_id="gone"))
+    stores.flow.commit(first)
+    second = Changes()
+    second.put(USER_PROFILE, "u", profile(2))
+    second.delete(USER_PROFILE, "gone")
+    second.upsert(CATALOGUE, "i", Item(item_id="i", title="new"))
+    second.remove(CATALOGUE, "gone")
+    second.remove(CATALOGUE, "never was")
+    stores.flow.commit(second)
+    assert stores.flow.get_many(USER_PROFILE, ["u", "gone"]) == [profile(2), None]
+    assert [item.title for _, item in stores.flow.scan_rows(CATALOGUE)] == ["new"]
+
+
+async def test_committing_again_changes_nothing(stores: Stores) -> None:
+    """R23: what may or may not have been written can be written again."""
+    await stores.serving.add_overlay(event("applied"))
+    changes = Changes()
+    changes.put(USER_PROFILE, "u", profile(1))
+    changes.upsert(CATALOGUE, "i", Item(item_id="i"))
+    changes.settle("u", "applied")
+    changes.advance("features", "clean", 0, Watermark(5, 10))
+    assert changes
+    for _ in range(3):
+        stores.flow.commit(changes)
+        assert stores.flow.get_many(USER_PROFILE, ["u"]) == [profile(1)]
+        assert dict(stores.flow.scan_rows(CATALOGUE)) == {"i": Item(item_id="i")}
+        assert stores.flow.watermarks("features") == {("clean", 0): Watermark(5, 10)}
+        assert (await stores.serving.user_state("u")).pending == []
+
+
+async def test_no_changes_can_be_committed(stores: Stores) -> None:
+    assert not Changes()
+    stores.flow.commit(Changes())
+
+
+async def test_a_commit_that_cannot_be_encoded_writes_nothing(stores: Stores) -> None:
+    changes = Changes()
+    changes.put(USER_PROFILE, "u", profile(1))
+    changes.upsert(CATALOGUE, "i", Item(item_id="i"))
+    changes.upsert(CATALOGUE, "broken", Item(item_id="broken", attributes={"too big": 2**70}))
+    changes.advance("features", "clean", 0, Watermark(5, 10))
+    with pytest.raises(OverflowError):
+        stores.flow.commit(changes)
+    assert stores.flow.get_many(USER_PROFILE, ["u"]) == [None]
+    assert list(stores.flow.scan_rows(CATALOGUE)) == []
+    assert stores.flow.watermarks("features") == {}
+
+
+async def test_watermarks_are_kept_per_flow_topic_and_partition(stores: Stores) -> None:
+    changes = Changes()
+    changes.advance("features", "freshet.t:1.clean", 0, Watermark(1, 2, 3))
+    changes.advance("features", "freshet.t:1.clean", 11, Watermark(2**62, 2**53))
+    changes.advance("learn", "freshet.examples", 0, Watermark(7, 8))
+    stores.flow.commit(changes)
+    later = Changes()
+    later.advance("features", "freshet.t:1.clean", 0, Watermark(4, 5, 6), after=Watermark(1, 2, 3))
+    stores.flow.commit(later)
+    expected = {
+        ("freshet.t:1.clean", 0): Watermark(4, 5, 6),
+        ("freshet.t:1.clean", 11): Watermark(2**62, 2**53),
+    }
+    assert stores.flow.watermarks("features") == expected
+    assert await stores.serving.watermarks("features") == expected
+    assert stores.flow.watermarks("learn") == {("freshet.examples", 0): Watermark(7, 8)}
+
+
+@pytest.mark.parametrize("after", [None, Watermark(4, 10), Watermark(5, 11)])
+async def test_a_commit_that_does_not_follow_on_what_is_stored_writes_nothing(
+    stores: Stores, after: Watermark | None
+) -> None:
+    """R23: a store that was emptied, went back, or has another writer is noticed."""
+    first = Changes()
+    first.advance("features", "clean", 0, Watermark(5, 10))
+    stores.flow.commit(first)
+    second = Changes()
+    second.put(USER_PROFILE, "u", profile(1))
+    second.upsert(CATALOGUE, "i", Item(item_id="i"))
+    second.advance("features", "clean", 0, Watermark(9, 10), after=after)
+    with pytest.raises(StateLostError, match=r"features clean\[0\]: expected .*next_offset=5"):
+        stores.flow.commit(second)
+    assert stores.flow.get_many(USER_PROFILE, ["u"]) == [None]
+    assert list(stores.flow.scan_rows(CATALOGUE)) == []
+    assert stores.flow.watermarks("features") == {("clean", 0): Watermark(5, 10)}
+
+
+async def test_feedback_is_pending_until_it_is_settled(stores: Stores) -> None:
+    """R5: the very next read sees the feedback."""
+    for event_id, ts in (("late", 30), ("b", 10), ("a", 10)):
+        await stores.serving.add_overlay(event(event_id, ts))
+    await stores.serving.add_overlay(event("other", user_id="u:overlay"))
+    assert [e.event_id for e in (await stores.serving.user_state("u")).pending] == ["a", "b", "late"]
+    changes = Changes()
+    changes.put(USER_PROFILE, "u", profile(10))
+    changes.put(SESSION, "s", SessionProfile("u"))
+    changes.settle("u", "a")
+    changes.settle("u", "late")
+    changes.settle("nobody", "x")
+    stores.flow.commit(changes)
+    state = await stores.serving.user_state("u", "s")
+    assert state.profile == profile(10)
+    assert state.pending == [event("b", 10)]
+    assert state.session == SessionProfile("u")
+    assert (await stores.serving.user_state("u")).session is None
+
+
+async def test_adding_feedback_twice_keeps_it_once(stores: Stores) -> None:
+    for _ in range(2):
+        await stores.serving.add_overlay(event("e"))
+    assert (await stores.serving.user_state("u")).pending == [event("e")]
+
+
+async def test_followers_get_one_complete_load_then_changes(stores: Stores) -> None:
+    before = Changes()
+    for number in range(2500):
+        before.upsert(CATALOGUE, f"i{number}", Item(item_id=f"i{number}"))
+    stores.flow.commit(before)
+    async with aclosing(stores.serving.follow([CATALOGUE, ITEM_ACTIVITY])) as changes:
+        loaded = await anext(changes)
+        assert loaded.complete
+        assert len(loaded.rows[CATALOGUE]) == 2500
+        assert loaded.rows[ITEM_ACTIVITY] == {}
+        commit = Changes()
+        commit.upsert(CATALOGUE, "i1", Item(item_id="i1", title="new"))
+        commit.remove(CATALOGUE, "i2")
+        commit.upsert(CATALOGUE, "{id}", Item(item_id="{id}"))
+        stores.flow.commit(commit)
+        change = await next_change(changes)
+        assert not change.complete
+        assert change.rows == {
+            CATALOGUE: {"i1": Item(item_id="i1", title="new"), "i2": None, "{id}": Item(item_id="{id}")}
+        }
+        activity = Changes()
+        activity.upsert(ITEM_ACTIVITY, "0:i1", Activity(counts={"click": 1}))
+        stores.flow.commit(activity)
+        change = await next_change(changes)
+        assert change.rows == {ITEM_ACTIVITY: {"0:i1": Activity(counts={"click": 1})}}
+
+
+async def test_followers_miss_nothing_while_they_are_busy(stores: Stores) -> None:
+    async with aclosing(stores.serving.follow([CATALOGUE])) as changes:
+        await anext(changes)
+        for number in range(20):
+            commit = Changes()
+            commit.upsert(CATALOGUE, f"i{number % 7}", Item(item_id=f"i{number % 7}", price=float(number)))
+            commit.upsert(ITEM_ACTIVITY, f"0:i{number}", Activity())  # not followed
+            stores.flow.commit(commit)
+        seen: dict[str, Item] = {}
+        while seen != dict(stores.flow.scan_rows(CATALOGUE)):
+            change = await next_change(changes)
+            assert set(change.rows) <= {CATALOGUE}
+            seen.update(change.rows[CATALOGUE])
+
+
+async def test_an_idle_follower_is_woken_at_least_every_second(stores: Stores) -> None:
+    async with aclosing(stores.serving.follow([CATALOGUE])) as changes:
+        await anext(changes)
+        for _ in range(2):
+            async with asyncio.timeout(1.5):
+                assert await anext(changes) == TableChanges({})
+
+
+async def test_following_anew_begins_with_a_complete_load(stores: Stores) -> None:
+    for number in range(2):
+        commit = Changes()
+        commit.upsert(CATALOGUE, f"i{number}", Item(item_id=f"i{number}"))
+        stores.flow.commit(commit)
+        async with aclosing(stores.serving.follow([CATALOGUE])) as changes:
+            loaded = await anext(changes)
+            assert loaded.complete
+            assert len(loaded.rows[CATALOGUE]) == number + 1
+
+
+async def test_several_followers_each_get_every_change(stores: Stores) -> None:
+    async with (
+        aclosing(stores.serving.follow([CATALOGUE])) as one,
+        aclosing(stores.serving.follow([CATALOGUE])) as other,
+    ):
+        await anext(one)
+        await anext(other)
+        commit = Changes()
+        commit.upsert(CATALOGUE, "i", Item(item_id="i"))
+        stores.flow.commit(commit)
+        assert (await next_change(one)).rows == (await next_change(other)).rows == {CATALOGUE: {"i": Item(item_id="i")}}
+
+
+async def test_namespaces_are_apart(new_stores: Callable[[], Stores]) -> None:
+    ours, theirs = new_stores(), new_stores()
+    async with aclosing(theirs.serving.follow([CATALOGUE])) as changes:
+        await anext(changes)
+        commit = Changes()
+        commit.put(USER_PROFILE, "u", profile(1))
+        commit.upsert(CATALOGUE, "i", Item(item_id="i"))
+        commit.advance("features", "clean", 0, Watermark(1, 2))
+        ours.flow.commit(commit)
+        await ours.serving.add_overlay(event("e"))
+        assert theirs.flow.get_many(USER_PROFILE, ["u"]) == [None]
+        assert list(theirs.flow.scan_rows(CATALOGUE)) == []
+        assert theirs.flow.watermarks("features") == {}
+        assert (await theirs.serving.user_state("u")).pending == []
+        assert await anext(changes) == TableChanges({})
