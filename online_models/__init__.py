@@ -1,0 +1,1 @@
+"""What learns and scores: pure, no I/O."""

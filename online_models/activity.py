@@ -1,0 +1,103 @@
+"""How often what happened: all-time counts, and windows summed from panes.
+
+Every event is counted in one pane of each window. A window at stream time `s` with span `d` is the sum of its panes
+that start after `s - d`: it never holds an event older than `d`, and misses at most one pane's width of the oldest
+ones. Which events a window holds depends on their times alone, not on the order in which they came (R24).
+
+A pane's key in `Activity.panes` is its start in epoch seconds, a multiple of 30, plus the window's index.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from sys import intern
+
+from state.records import Activity
+
+WINDOWS: dict[str, timedelta] = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
+PANE_WIDTHS: dict[str, timedelta] = {
+    "5m": timedelta(seconds=30),
+    "1h": timedelta(minutes=5),
+    "1d": timedelta(hours=1),
+}
+
+_NAMES = tuple(WINDOWS)
+_SPANS_S = tuple(int(span.total_seconds()) for span in WINDOWS.values())
+_LEVELS = tuple((index, int(PANE_WIDTHS[name].total_seconds()), _SPANS_S[index]) for index, name in enumerate(_NAMES))
+_FINEST_S = 30
+
+
+def add(activity: Activity, event_type: str, ts: int, stream_ts: int) -> None:
+    """Count one event of time `ts` (epoch ms), late or not; `stream_ts` >= `ts`."""
+    event_type = intern(event_type)  # panes keep it for a day
+    counts = activity.counts
+    counts[event_type] = counts.get(event_type, 0) + 1
+    seconds = ts // 1000
+    stream_s = stream_ts // 1000
+    panes = activity.panes
+    is_new = False
+    for index, width, span in _LEVELS:
+        start = seconds - seconds % width
+        if start > stream_s - span:
+            pane = panes.get(start + index)
+            if pane is None:
+                panes[start + index] = {event_type: 1}
+                is_new = True
+            else:
+                pane[event_type] = pane.get(event_type, 0) + 1
+    if is_new:
+        expire(activity, stream_ts)
+
+
+def expire(activity: Activity, stream_ts: int) -> bool:
+    """Drop the panes that no window holds any more; return whether there were any."""
+    stream_s = stream_ts // 1000
+    panes = activity.panes
+    gone = [key for key in panes if key - (i := key % _FINEST_S) + _SPANS_S[i] <= stream_s]
+    for key in gone:
+        del panes[key]
+    return bool(gone)
+
+
+def next_expiry(activity: Activity) -> int | None:
+    """Return the stream time (epoch ms) from which `expire` will drop something, None while there is no pane."""
+    if not activity.panes:
+        return None
+    return 1000 * min(_end_s(key) for key in activity.panes)
+
+
+def windows(activity: Activity, stream_ts: int) -> dict[str, dict[str, int]]:
+    """Return window -> event type -> count, at stream time `stream_ts` (epoch ms)."""
+    stream_s = stream_ts // 1000
+    sums: tuple[dict[str, int], ...] = tuple({} for _ in _NAMES)
+    for key, pane in activity.panes.items():
+        if _end_s(key) > stream_s:
+            _sum_into(sums[key % _FINEST_S], pane)
+    return dict(zip(_NAMES, sums, strict=True))
+
+
+def held(activity: Activity) -> tuple[int, ...]:
+    """Return how many events the panes of each of `WINDOWS` hold: at least what `windows` gives at any later time."""
+    sums = [0] * len(_NAMES)
+    for key, pane in activity.panes.items():
+        sums[key % _FINEST_S] += sum(pane.values())
+    return tuple(sums)
+
+
+def merge(parts: Iterable[Activity]) -> Activity:
+    """Return the activity of something whose events were counted apart."""
+    merged = Activity()
+    for part in parts:
+        _sum_into(merged.counts, part.counts)
+        for key, pane in part.panes.items():
+            _sum_into(merged.panes.setdefault(key, {}), pane)
+    return merged
+
+
+def _end_s(key: int) -> int:
+    index = key % _FINEST_S
+    return key - index + _SPANS_S[index]
+
+
+def _sum_into(total: dict[str, int], counts: dict[str, int]) -> None:
+    for event_type, n in counts.items():
+        total[event_type] = total.get(event_type, 0) + n

@@ -1,0 +1,55 @@
+"""Arrays that grow by row, and reproducible noise."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Slots = NDArray[np.int32]
+"""Items as row numbers."""
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_MIN_ROWS = 1024
+
+
+def grown(array: NDArray[_Scalar], n_rows: int, fill: float) -> NDArray[_Scalar]:
+    """Return the array, or a copy at least twice as long whose new rows are `fill`, so that it has `n_rows` rows."""
+    if n_rows <= len(array):
+        return array
+    bigger = np.full((max(n_rows, 2 * len(array), _MIN_ROWS), *array.shape[1:]), fill, dtype=array.dtype)
+    bigger[: len(array)] = array
+    return bigger
+
+
+def as_slots(slots: Iterable[int]) -> Slots:
+    """Return the slots as an array."""
+    return np.fromiter(slots, dtype=np.int32)
+
+
+class Noise:
+    """A stream of seeded random numbers whose whole state is the number already drawn.
+
+    Numbers come from blocks that depend on seed and block number only, so a restored stream goes on identically.
+    """
+
+    BLOCK = 4096
+
+    def __init__(self, seed: int, drawn: int = 0) -> None:
+        self._seed = seed
+        self.drawn = drawn
+        self._block_number = -1
+        self._block: NDArray[np.float64] = np.empty(0)
+
+    def uniform(self, n: int) -> NDArray[np.float64]:
+        """Return n <= `BLOCK` numbers in [0, 1)."""
+        position = self.drawn % self.BLOCK
+        if position + n > self.BLOCK:  # a draw never spans blocks
+            self.drawn += self.BLOCK - position
+            position = 0
+        number = self.drawn // self.BLOCK
+        if number != self._block_number:
+            self._block = np.random.default_rng([self._seed, number]).random(self.BLOCK)
+            self._block_number = number
+        self.drawn += n
+        return self._block[position : position + n]

@@ -1,0 +1,128 @@
+"""What the catalogue says of items, and how it matches the user's newest steps."""
+
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.engine.items import DAY, grown
+from online_models.engine.jit import jit
+from state.records import Item
+
+N_LABELS = 8
+"""Labels kept per item: genres, category, creator, tags, in this order."""
+
+N_BUCKETS = 512
+"""Labels are hashed."""
+
+STEPS = 50
+SLOW, FAST = 0.95, 0.7
+"""Weight per step back of the two tastes."""
+
+OTHER = 0.3
+"""Weight of a step that was not positive."""
+
+_YEAR = 365.25
+_EPOCH = 1970.0
+
+
+@jit
+def taste_of(
+    labels: NDArray[np.int16],
+    years: NDArray[np.float32],
+    history: NDArray[np.int32],
+    positive: NDArray[np.bool_],
+    taste: NDArray[np.float32],
+) -> float:
+    """Fill the slow and the fast taste, shape (2, N_BUCKETS), and return the mean release year, 0 if unknown."""
+    total = np.zeros(2, np.float32)
+    mean_year, year_weight = np.float32(0.0), np.float32(0.0)
+    weights = np.ones(2, np.float32)
+    for x in range(min(STEPS, history.size)):
+        item = history[history.size - 1 - x]
+        liked = np.float32(1.0 if positive[history.size - 1 - x] else OTHER)
+        for k in range(N_LABELS):
+            if labels[item, k] >= 0:
+                taste[0, labels[item, k]] += weights[0] * liked
+                taste[1, labels[item, k]] += weights[1] * liked
+        total += weights * liked
+        if years[item] > 0.0:
+            mean_year += weights[1] * years[item]
+            year_weight += weights[1]
+        weights[0] *= np.float32(SLOW)
+        weights[1] *= np.float32(FAST)
+    if history.size > 0:
+        taste[0] /= total[0]
+        taste[1] /= total[1]
+    return float(mean_year / year_weight) if year_weight > 0.0 else 0.0
+
+
+@jit
+def match(
+    labels: NDArray[np.int16],
+    years: NDArray[np.float32],
+    history: NDArray[np.int32],
+    positive: NDArray[np.bool_],
+    items: NDArray[np.int32],
+    year: float,
+    out: NDArray[np.float32],
+) -> None:
+    """Write slow taste, fast taste, distance in release years and years since release, a row each.
+
+    A taste is the share of the history's labels, weighted by recency, that an item's labels have; 0 where unknown.
+    """
+    taste = np.zeros((2, N_BUCKETS), np.float32)
+    mean_year = taste_of(labels, years, history, positive, taste)
+    for m in range(items.size):
+        item = items[m]
+        found = 0
+        out[:, m] = 0.0
+        for k in range(N_LABELS):
+            label = labels[item, k]
+            if label >= 0:
+                found += 1
+                out[0, m] += taste[0, label]
+                out[1, m] += taste[1, label]
+        out[0, m] /= max(found, 1)
+        out[1, m] /= max(found, 1)
+        if years[item] > 0.0:
+            out[3, m] = np.log1p(max(year - years[item] + 1.0, 0.0))
+            if mean_year > 0.0:
+                out[2, m] = np.log1p(abs(years[item] - mean_year))
+
+
+class Content:
+    """Hashed labels and release years of items by slot."""
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self.labels = np.full((capacity, N_LABELS), -1, np.int16)
+        self.years = np.zeros(capacity, np.float32)
+
+    def grow(self, capacity: int) -> None:
+        old = len(self.labels)
+        self.labels = grown(self.labels, capacity)
+        self.labels[old:] = -1
+        self.years = grown(self.years, capacity)
+
+    def learn_one(self, slot: int, item: Item) -> None:
+        """Take over an item's catalogue entry."""
+        names = [f"genre:{genre}" for genre in item.genres]
+        names += [
+            f"{kind}:{value}" for kind, value in (("category", item.category), ("creator", item.creator)) if value
+        ]
+        names += [f"tag:{tag}" for tag in item.tags]
+        self.labels[slot] = -1
+        for k, name in enumerate(dict.fromkeys(names[:N_LABELS])):
+            self.labels[slot, k] = zlib.crc32(name.encode()) % N_BUCKETS
+        self.years[slot] = float(item.release_date[:4]) if item.release_date else 0.0
+
+    def match(
+        self,
+        history: NDArray[np.int32],
+        positive: NDArray[np.bool_],
+        items: NDArray[np.int32],
+        t: float,
+        out: NDArray[np.float32],
+    ) -> None:
+        """Fill the four rows of `out`, see `match`; `t`: now, epoch seconds."""
+        match(self.labels, self.years, history, positive, items, _EPOCH + t / DAY / _YEAR, out)

@@ -1,0 +1,186 @@
+"""The ranker's inputs: one definition, used by requests and by learning."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.engine.candidates import COMB, NEVER_COUNT, NEVER_HOURS, RT, RZ
+from online_models.engine.items import (
+    CLOCK_FIRST,
+    CLOCK_LAST,
+    CLOCK_POSITIVE,
+    DAY,
+    N_EVENTS,
+    POP_SLOW,
+    STAGE_RECENT,
+    STAGE_TOTAL,
+    SUM_STAGE,
+    TOTAL,
+)
+from online_models.engine.jit import jit
+
+LOGS = (
+    *("pop_0.1d", "pop_0.5d", "pop_2d", "pop_8d", "pop_30d", "pop_all", "stage_8d", "stage_share"),
+    *("hours_since_item", "item_age", "events_since_item"),
+    *("cf", "cb", "cdec", "s0", "s1", "s2", "s3", "mk", "close", "liked", "transition_count", "transition_hours"),
+)
+"""Inputs that are logarithms; the kernel fills in the arguments."""
+PLAIN = (
+    *("positive_share", "item_stage", "stage_distance", "stage_offset", "comb"),
+    *("mf_smooth", "mf_smooth_long", "mf_sharp", "rank_comb", "rank_mf", "rank_pop", "rank_s0"),
+    *("is_last", "times_in_history", "repeat_nearness"),
+    *("age_offset", "age_distance", "pop_offset", "pop_distance", "pop_to_last", "age_to_last", "stage_to_last"),
+    *("taste_slow", "taste_fast", "year_distance", "years_old"),
+)
+CONTEXT = ("n_user", "minutes_since_user", "is_new_user", "burst", "n_repeats", "user_age", "user_pop")
+"""Equal for all candidates of a list."""
+NAMES = (*LOGS, *PLAIN, *CONTEXT)
+N_LOGS, N_INPUTS = len(LOGS), len(NAMES)
+_AT = {name: k for k, name in enumerate(NAMES)}
+
+POP_8D, ITEM_AGE = _AT["pop_8d"], _AT["item_age"]
+_SINCE, _CF, _RZ = _AT["hours_since_item"], _AT["cf"], _AT["transition_count"]
+CONTENT = slice(_AT["taste_slow"], _AT["taste_slow"] + 4)
+_SHARE, _COMB, _MF, _RANKS, _REPEAT, _MATCH, _CONTEXT = (
+    _AT[name] for name in ("positive_share", "comb", "mf_smooth", "rank_comb", "is_last", "age_offset", "n_user")
+)
+_FLOORS = np.array([0.01, 0.01, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.01], np.float32)
+"""Added to evidence before the logarithm, in the order of its columns."""
+_RANKED = np.array([_COMB, _MF, _AT["pop_0.5d"], _AT["s0"]])
+
+
+@jit
+def fill(
+    out: NDArray[np.float32],
+    items: NDArray[np.int32],
+    t: float,
+    seq: int,
+    n_user: int,
+    bucket: int,
+    counts: NDArray[np.float32],
+    clocks: NDArray[np.float64],
+    seq_last: NDArray[np.int64],
+    rates: NDArray[np.float64],
+    at: NDArray[np.int32],
+    stamp: NDArray[np.int64],
+    tick: int,
+    evidence: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    folds: NDArray[np.float32],
+) -> None:
+    """Write the inputs of `items`, row per input: of `LOGS` the arguments, of `PLAIN` counts, evidence and factors."""
+    ln_user = math.log1p(n_user)
+    best = np.float32(1e-12)
+    for m in range(items.size):
+        item = items[m]
+        fill_counts(out, m, counts[item], clocks[item], rates, t, bucket, ln_user)
+        out[_SINCE + 2, m] = 1.0 + (seq - seq_last[item])
+        fill_evidence(out, m, evidence, at[item] if stamp[item] == tick else -1)
+        best = max(best, out[_COMB, m])
+        for fold in range(3):
+            y = vectors[0 if fold < 2 else 1, item]
+            score = np.float32(0.0)
+            for r in range(y.size):
+                score += y[r] * folds[fold, r]
+            out[_MF + fold, m] = score
+    for m in range(items.size):
+        out[_COMB, m] /= best
+
+
+@jit
+def fill_counts(
+    out: NDArray[np.float32],
+    m: int,
+    row: NDArray[np.float32],
+    clock: NDArray[np.float64],
+    rates: NDArray[np.float64],
+    t: float,
+    bucket: int,
+    ln_user: float,
+) -> None:
+    """Popularity, stage, age and recency of one item, decayed to time `t`."""
+    elapsed = max(t - clock[CLOCK_POSITIVE], 0.0)
+    for k in range(rates.size):
+        out[k, m] = row[k] * math.exp(-rates[k] * elapsed) + 0.05
+    out[TOTAL, m] = row[TOTAL] + 0.05
+    out[TOTAL + 1, m] = row[STAGE_RECENT + bucket] * math.exp(-rates[POP_SLOW] * elapsed) + 0.05
+    out[TOTAL + 2, m] = (row[STAGE_TOTAL + bucket] + 0.2) / (row[N_EVENTS] + 1.6)
+    out[_SINCE, m] = 1.0 + max(t - clock[CLOCK_LAST], 0.0) / 3600.0
+    out[_SINCE + 1, m] = 1.0 + max(t - clock[CLOCK_FIRST], 0.0) / DAY
+    out[_SHARE, m] = (row[TOTAL] + 1.0) / (row[N_EVENTS] + 1.5)
+    mean_stage = row[SUM_STAGE] / max(row[N_EVENTS], np.float32(1.0))
+    out[_SHARE + 1, m] = mean_stage
+    out[_SHARE + 2, m] = abs(mean_stage - ln_user)
+    out[_SHARE + 3, m] = mean_stage - ln_user
+
+
+@jit
+def fill_evidence(out: NDArray[np.float32], m: int, evidence: NDArray[np.float32], at: int) -> None:
+    """What the neighbour lists say of one item; `at` is its row of evidence, -1 for none."""
+    for k in range(_FLOORS.size):
+        out[_CF + k, m] = _FLOORS[k]
+    if at < 0:
+        out[_RZ, m] = 1.0 + NEVER_COUNT
+        out[_RZ + 1, m] = 1.0 + NEVER_HOURS
+        out[_COMB, m] = 0.0
+        return
+    for k in range(_FLOORS.size):
+        out[_CF + k, m] += evidence[at, k]
+    out[_RZ, m] = 1.0 + evidence[at, RZ]
+    out[_RZ + 1, m] = 1.0 + evidence[at, RT]
+    out[_COMB, m] = evidence[at, COMB]
+
+
+@jit
+def fill_repeats(out: NDArray[np.float32], items: NDArray[np.int32], history: NDArray[np.int32]) -> None:
+    """How often and how far back the items are in the history; zero where repeats are not wanted."""
+    for m in range(items.size):
+        times = 0
+        distance = 0
+        for x in range(history.size):
+            if history[history.size - 1 - x] == items[m]:
+                times += 1
+                if distance == 0:
+                    distance = x + 1
+        if times > 0:
+            out[_REPEAT, m] = 1.0 if distance == 1 else 0.0
+            out[_REPEAT + 1, m] = math.log1p(times)
+            out[_REPEAT + 2, m] = 1.0 / distance
+
+
+def log_rank(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """ln(1 + rank) along the last axis, rank 0 the highest."""
+    order = np.argsort(-scores, axis=-1)
+    n = scores.shape[-1]
+    out = np.empty_like(scores)
+    np.put_along_axis(out, order, np.broadcast_to(np.log1p(np.arange(n, dtype=np.float32)), scores.shape), axis=-1)
+    return out
+
+
+def finish(
+    out: NDArray[np.float32],
+    last: tuple[float, float, float] | None,
+    context: tuple[float, ...],
+) -> NDArray[np.float32]:
+    """Complete what `fill` began, in place, and return it.
+
+    `last`: ln popularity, ln age and stage of the user's newest item. `context`: values in the order of `CONTEXT`.
+    """
+    np.log(out[:N_LOGS], out=out[:N_LOGS])
+    out[_RANKS : _RANKS + 4] = log_rank(out[_RANKED])
+    age, pop, item_stage = out[ITEM_AGE], out[POP_8D], out[_SHARE + 1]
+    match = out[_MATCH : _MATCH + 7]
+    if last is None:
+        match[:] = 0.0
+    else:
+        np.subtract(age, context[-2], out=match[0])
+        np.subtract(pop, context[-1], out=match[2])
+        np.subtract(pop, last[0], out=match[4])
+        np.subtract(age, last[1], out=match[5])
+        np.subtract(item_stage, last[2], out=match[6])
+        np.abs(match[0], out=match[1])
+        np.abs(match[2], out=match[3])
+        np.abs(match[4:], out=match[4:])
+    out[_CONTEXT:] = np.array(context, np.float32)[:, None]
+    return out

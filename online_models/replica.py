@@ -1,0 +1,312 @@
+"""The read side of all models: what serving holds in memory, built from the rows that the flows write."""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.arrays import Slots, grown
+from online_models.columns import Columns, Context
+from online_models.covisitation import NO_ITEM
+from online_models.feature_matrix import feature_matrix
+from online_models.features import FEATURE_SET
+from online_models.items import ItemSlots
+from online_models.ranker import FeatureSetError, Ranker, SnapshotError
+from online_models.trends import Trends
+from online_models.user_view import UserView
+from state.entries import CATALOGUE, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, MODEL, NEIGHBOURS, Table
+from state.records import Activity, BlobRow, Item, ItemRow, NeighboursRow
+
+_MAGIC = b"freshet-replica-1"
+_HALF_LIVES = ("1h", "8h", "2d", "8d", "30d", "all")
+
+_Rows = Mapping[str, Any]
+
+
+class Replica:
+    """Columns about items by slot, and the models over them.
+
+    Slots are the replica's own and mean the same item for as long as the process lives: an item that is gone keeps
+    its slot, and gets it back when it returns. Items of the catalogue that the learner does not know yet have empty
+    models; items known by their events only have no catalogue entry; both may be served.
+
+    `apply` and `maintain` are the only methods that change anything. Not thread-safe.
+    """
+
+    TABLES: tuple[Table[Any], ...] = (CATALOGUE, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, NEIGHBOURS, MODEL)
+    """What to follow."""
+
+    def __init__(self) -> None:
+        self.columns = Columns()
+        self.columns.translation = np.full(1, NO_ITEM, dtype=np.int32)
+        self.ranker = Ranker()
+        self.ranker_is_foreign = False
+        """The stored ranker is of other features, as during an upgrade: the one before, or the prior, stays in use."""
+        self.trends = Trends()
+        self._items = ItemSlots()
+        self._entries: dict[int, Item] = {}
+        self._learner_slots: dict[int, int] = {}
+        """Own slot -> the learner's."""
+
+    @property
+    def model_name(self) -> str:
+        """Of the ranker, for impressions."""
+        return self.ranker.name
+
+    @property
+    def model_version(self) -> str:
+        """Of the ranker, for impressions: changes when its weights do."""
+        return self.ranker.version
+
+    def apply(self, changes: Mapping[Table[Any], _Rows], complete: bool = False) -> None:
+        """Take over changed rows, None where a row is gone; `complete` means that rows not in it are gone too."""
+        if complete:
+            changes = {table: self._completed(table, changes.get(table, {})) for table in self.TABLES}
+        self._apply_items(changes.get(ITEM_MODEL, {}))
+        self._apply_catalogue(changes.get(CATALOGUE, {}))
+        self._apply_vectors(changes.get(ITEM_VECTOR, {}))
+        self._apply_neighbours(changes.get(NEIGHBOURS, {}))
+        self.trends.apply(changes.get(ITEM_ACTIVITY, {}), self._slot)
+        ranker = changes.get(MODEL, {}).get("ranker")
+        if ranker is not None:
+            self._apply_ranker(ranker)
+
+    def maintain(self, budget_s: float) -> None:
+        """Bring the vector index up to date, for about this long at most. Call it now and then."""
+        self.columns.index.maintain(budget_s)
+
+    @property
+    def n_items(self) -> int:
+        """Items that may be served."""
+        return int((self.columns.present & ~self.columns.catalogue.hidden).sum())
+
+    @property
+    def n_slots(self) -> int:
+        """Length of masks over all slots."""
+        return len(self.columns.present)
+
+    def slot(self, item_id: str) -> int | None:
+        """Return the slot of a known item, also of a hidden one; None when unknown or gone."""
+        slot = self._items.get(item_id)
+        return slot if slot is not None and self.columns.present[slot] else None
+
+    def slots(self, item_ids: Iterable[str]) -> Slots:
+        """Return the slots of those of the items that have one, in order."""
+        return self._items.known(item_ids)
+
+    def item_id(self, slot: int) -> str:
+        return str(self._items.item_id(slot))
+
+    def item(self, slot: int) -> Item | None:
+        """Return the catalogue entry, None when the item is known by its events only."""
+        return self._entries.get(slot)
+
+    def activity(self, slot: int) -> Activity:
+        """Return the item's counts and windows, summed over partitions."""
+        return self.trends.activity(slot)
+
+    def servable(self, slots: Slots) -> NDArray[np.bool_]:
+        """Return False where an item is hidden or gone."""
+        return self.columns.servable(slots)
+
+    def with_genres(self, genres: Sequence[str]) -> NDArray[np.bool_]:
+        """Return a mask over all slots: True where the item is servable and has any of the genres."""
+        allowed = self.columns.catalogue.with_genres(genres)
+        return np.asarray(allowed & self.columns.present & ~self.columns.catalogue.hidden)
+
+    def context(self, user: UserView) -> Context:
+        """Resolve a user's view; once per request, before sources and features."""
+        known = [(slot, n) for n, item_id in enumerate(user.items) if (slot := self.slot(item_id)) is not None]
+        picked = [n for _, n in known]
+        return Context.of(
+            self.columns,
+            user.now_ms,
+            np.array([slot for slot, _ in known], dtype=np.int32),
+            np.array([user.times[n] for n in picked], dtype=np.int64),
+            np.array([user.weights[n] for n in picked], dtype=np.float32),
+            user.n_events,
+            self.columns.catalogue.taste_of(user.genres) if user.genres else None,
+        )
+
+    def popular(
+        self, k: int, now_ms: int, half_life: str = "8d", where: NDArray[np.bool_] | None = None
+    ) -> tuple[Slots, NDArray[np.float32]]:
+        """Return the k most popular servable items and their decayed counts, best first.
+
+        `half_life` is one of `1h`, `8h`, `2d`, `8d`, `30d`, `all`; `where` is a mask over all slots. Items without
+        any event come last, lowest slot first, so that the list is full when enough items match.
+        """
+        column = _HALF_LIVES.index(half_life)
+        slots = self._allowed(self.columns.tops.top(column), where)[:k]
+        if len(slots) < k:
+            everything = self._allowed(np.arange(self.n_slots, dtype=np.int32), where)
+            keys = self.columns.popularity.keys[everything, column]
+            slots = everything[np.lexsort((everything, -keys))[:k]]
+        return slots, self.columns.popularity.predict_many(slots, now_ms)[:, column].astype(np.float32)
+
+    def trending(
+        self, k: int, window: str, now_ms: int, where: NDArray[np.bool_] | None = None
+    ) -> tuple[Slots, NDArray[np.float32]]:
+        """Return the servable items with the most interactions in the window `5m`, `1h` or `1d`, and how many."""
+        return self.trends.top(k, window, now_ms, lambda slots: self._allowed(slots, where))
+
+    def features(self, context: Context, slots: Slots) -> NDArray[np.float32]:
+        """Return the feature matrix, shape (n, n_features), columns as in `online_models.features.FEATURES`."""
+        return feature_matrix(self.columns, context, slots)
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the ranker's probability of each row, shape (n,)."""
+        return self.ranker.predict_many(features)
+
+    def to_bytes(self) -> bytes:
+        """Return everything that `apply` has made, as the rows that make it again."""
+        body = msgspec.msgpack.encode(
+            [
+                [
+                    [table.name, list(rows), [table.codec.encode(row) for row in rows.values()]]
+                    for table in self.TABLES
+                    if (rows := self._rows(table))
+                ],
+                FEATURE_SET,
+            ]
+        )
+        return _MAGIC + zlib.crc32(body).to_bytes(4) + body
+
+    @classmethod
+    def from_bytes(cls, snapshot: bytes) -> Self:
+        """Raise `SnapshotError` if the bytes are damaged or of another layout."""
+        head, checksum, body = (
+            snapshot[: len(_MAGIC)],
+            snapshot[len(_MAGIC) : len(_MAGIC) + 4],
+            snapshot[len(_MAGIC) + 4 :],
+        )
+        if head != _MAGIC or zlib.crc32(body).to_bytes(4) != checksum:
+            raise SnapshotError(f"replica: expected {_MAGIC!r} and its checksum, got {len(snapshot)} other bytes")
+        tables, _ = msgspec.msgpack.decode(body, type=tuple[list[tuple[str, list[str], list[bytes]]], str])
+        by_name = {table.name: table for table in cls.TABLES}
+        replica = cls()
+        replica.apply(
+            {
+                by_name[name]: {
+                    field: by_name[name].codec.decode(f"{name} {field}", row)
+                    for field, row in zip(fields, rows, strict=True)
+                }
+                for name, fields, rows in tables
+            },
+            complete=True,
+        )
+        return replica
+
+    def _allowed(self, slots: Slots, where: NDArray[np.bool_] | None) -> Slots:
+        allowed = self.columns.servable(slots)
+        return slots[allowed if where is None else allowed & where[slots]]
+
+    def _slot(self, item_id: str) -> int:
+        """Return the item's slot, a new one if it has none."""
+        slot = self._items.get(item_id)
+        if slot is None:
+            slot = self._items.add(item_id)
+            self.columns.reserve(self._items.n_slots)
+        return slot
+
+    def _apply_items(self, rows: _Rows) -> None:
+        """Removals first: the learner may have given the slot of an item that it forgot to another in `rows`."""
+        columns = self.columns
+        for item_id, row in rows.items():
+            if row is None and (slot := self._items.get(item_id)) is not None:
+                learner_slot = self._learner_slots.pop(slot, None)
+                if learner_slot is not None and self._translated(learner_slot) == slot:
+                    self._translate(learner_slot, NO_ITEM)
+                gone = np.array([slot], dtype=np.int32)
+                columns.popularity.forget(gone)
+                columns.statistics.forget(gone)
+                columns.tops.all_changed()
+                self._drop_if_unknown(slot)
+        changed = []
+        for item_id, row in rows.items():
+            if row is not None:
+                slot = self._slot(item_id)
+                columns.present[slot] = True
+                self._learner_slots[slot] = row.slot
+                self._translate(row.slot, slot)
+                columns.popularity.restore(slot, row.popularity)
+                columns.statistics.restore(slot, row.n_events, row.n_positives, row.first_ts, row.last_ts)
+                changed.append(slot)
+        columns.tops.changed(changed)
+
+    def _apply_catalogue(self, rows: _Rows) -> None:
+        for item_id, item in rows.items():
+            if item is not None:
+                slot = self._slot(item_id)
+                self.columns.present[slot] = True
+                self._entries[slot] = item
+                self.columns.catalogue.put(slot, item)
+            elif (known := self._items.get(item_id)) is not None and self._entries.pop(known, None) is not None:
+                self.columns.catalogue.forget(np.array([known], dtype=np.int32))
+                self._drop_if_unknown(known)
+
+    def _drop_if_unknown(self, slot: int) -> None:
+        if slot not in self._entries and slot not in self._learner_slots:
+            self.columns.present[slot] = False
+            self.columns.index.forget([slot])
+
+    def _apply_vectors(self, rows: _Rows) -> None:
+        changed = []
+        for item_id, row in rows.items():
+            if row is not None:
+                slot = self._slot(item_id)
+                self.columns.embedding.restore(slot, row.blob)
+                changed.append(slot)
+            elif (known := self._items.get(item_id)) is not None:
+                self.columns.embedding.forget(np.array([known], dtype=np.int32))
+                self.columns.index.forget([known])
+        self.columns.index.changed(changed)
+
+    def _apply_neighbours(self, rows: _Rows) -> None:
+        for item_id, row in rows.items():
+            if row is not None:
+                self.columns.covisitation.restore(self._slot(item_id), row.slots, row.weights, row.landmark)
+            elif (known := self._items.get(item_id)) is not None:
+                self.columns.covisitation.restore(known, b"", b"", 0)
+
+    def _apply_ranker(self, row: BlobRow) -> None:
+        try:
+            self.ranker = Ranker.from_bytes(row.blob)
+            self.ranker_is_foreign = False
+        except FeatureSetError:
+            self.ranker_is_foreign = True
+
+    def _translated(self, learner_slot: int) -> int:
+        translation = self.columns.translation
+        assert translation is not None
+        return int(translation[learner_slot]) if learner_slot < len(translation) else NO_ITEM
+
+    def _translate(self, learner_slot: int, slot: int) -> None:
+        assert self.columns.translation is not None
+        self.columns.translation = grown(self.columns.translation, learner_slot + 2, NO_ITEM)
+        self.columns.translation[learner_slot] = slot
+
+    def _completed(self, table: Table[Any], rows: _Rows) -> dict[str, Any]:
+        return dict.fromkeys(self._rows(table)) | dict(rows)
+
+    def _rows(self, table: Table[Any]) -> dict[str, Any]:
+        """Return what is known as rows of a table."""
+        columns = self.columns
+        known = {self.item_id(slot): slot for slot in self._learner_slots}
+        if table is CATALOGUE:
+            return {self.item_id(slot): item for slot, item in self._entries.items()}
+        if table is ITEM_ACTIVITY:
+            return self.trends.rows(self.item_id)
+        if table is ITEM_MODEL:
+            return {
+                item_id: ItemRow(self._learner_slots[slot], columns.popularity.row(slot), *columns.statistics.row(slot))
+                for item_id, slot in known.items()
+            }
+        if table is ITEM_VECTOR:
+            return {item_id: BlobRow(columns.embedding.row(slot)) for item_id, slot in known.items()}
+        if table is NEIGHBOURS:
+            return {item_id: NeighboursRow(*columns.covisitation.row(slot)) for item_id, slot in known.items()}
+        return {"ranker": BlobRow(self.ranker.to_bytes())}

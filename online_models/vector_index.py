@@ -1,0 +1,138 @@
+"""Nearest items by vector: a usearch index that follows vectors which never stand still."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from usearch.index import Index
+
+from online_models.arrays import Slots, grown
+from online_models.embeddings import ContextEmbedding, unit
+
+_CHUNK = 64
+_OVERFETCH = 2
+
+
+class VectorIndex:
+    """Approximate inner-product search over the unit vectors of a `ContextEmbedding`.
+
+    Vectors drift with every event, and adding one costs 0.1 ms, so an item is added again only when its vector has
+    moved by `drift` since, during `maintain`; what a search finds is scored again with the current vectors. After
+    `rebuild_share` of the items was moved, a fresh index is built beside the old one, step by step, and takes its
+    place. Below `exact_below` items, and while less than half of the items are indexed, a search looks at all of them.
+
+    Not thread-safe: maintain and search in one thread.
+    """
+
+    def __init__(
+        self,
+        embedding: ContextEmbedding,
+        exact_below: int = 4096,
+        drift: float = 0.2,
+        rebuild_share: float = 0.6,
+        expansion: int = 256,
+    ) -> None:
+        self._embedding = embedding
+        self._exact_below = exact_below
+        self._drift = drift
+        self._rebuild_share = rebuild_share
+        self._expansion = expansion
+        self._index = self._new_index()
+        self._indexed: NDArray[np.float32] = np.zeros((0, embedding.dim), dtype=np.float32)
+        """Unit vectors as they are in the index; zero where an item is not."""
+        self._n_moved = 0
+        self._pending: dict[int, None] = {}
+        self._live: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._fresh: tuple[Index, list[int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def changed(self, slots: Iterable[int]) -> None:
+        """Say that these items have new vectors."""
+        slots = list(slots)
+        if slots:
+            n_slots = max(slots) + 1
+            self._live = grown(self._live, n_slots, False)
+            self._indexed = grown(self._indexed, n_slots, 0.0)
+            self._live[slots] = True
+            self._pending.update(dict.fromkeys(slots))
+
+    def forget(self, slots: Iterable[int]) -> None:
+        """Take items out."""
+        for slot in slots:
+            if slot < len(self._live) and self._live[slot]:
+                self._live[slot] = False
+                self._pending.pop(slot, None)
+                if slot in self._index:
+                    self._index.remove(slot)
+                self._indexed[slot] = 0.0
+
+    def maintain(self, budget_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Work on what has changed for about `budget_s`."""
+        until = clock() + budget_s
+        if int(self._live.sum()) < self._exact_below:
+            return
+        while self._pending and clock() < until:
+            self._take_over([slot for slot, _ in zip(list(self._pending), range(_CHUNK * 8), strict=False)])
+        if self._fresh is None and self._n_moved > self._rebuild_share * len(self._index):
+            self._fresh = (self._new_index(), np.flatnonzero(self._live).tolist())
+        while self._fresh is not None and clock() < until:
+            self._rebuild_step(*self._fresh)
+
+    def search(self, vector: NDArray[np.float32], k: int) -> tuple[Slots, NDArray[np.float32]]:
+        """Return up to k items and their (shrunk) cosines with `vector`, best first."""
+        n_live = int(self._live.sum())
+        if n_live == 0 or k <= 0:
+            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+        query = unit(vector)
+        if n_live < self._exact_below or len(self._index) < n_live // 2:
+            found = np.flatnonzero(self._live).astype(np.int32)
+        else:
+            keys = self._index.search(query, min(_OVERFETCH * k, len(self._index)), threads=1).keys
+            found = keys.astype(np.int32)
+            found = found[self._live[found]]
+        scores = unit(self._embedding.vectors[found]) @ query
+        if len(found) > k:
+            best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
+            found, scores = found[best], scores[best]
+        order = np.lexsort((found, -scores))
+        return found[order], scores[order]
+
+    def _take_over(self, slots: list[int]) -> None:
+        vectors = unit(self._embedding.vectors[slots])
+        distances = np.linalg.norm(vectors - self._indexed[slots], axis=1)
+        moved = np.flatnonzero(distances > self._drift)
+        for slot in slots:
+            del self._pending[slot]
+        for chunk in range(0, len(moved), _CHUNK):
+            part = moved[chunk : chunk + _CHUNK]
+            keys = np.array(slots, dtype=np.uint64)[part]
+            self._put(self._index, keys, vectors[part])
+            if self._fresh is not None:
+                self._fresh[1].extend(keys.tolist())
+            self._indexed[keys.astype(np.intp)] = vectors[part]
+
+    def _put(self, index: Index, keys: NDArray[np.uint64], vectors: NDArray[np.float32]) -> None:
+        for key in keys.tolist():
+            if key in index:
+                index.remove(key)
+                self._n_moved += 1
+        index.add(keys, vectors, threads=1)
+
+    def _rebuild_step(self, fresh: Index, waiting: list[int]) -> None:
+        slots = list(dict.fromkeys(waiting[:_CHUNK]))
+        del waiting[:_CHUNK]
+        slots = [slot for slot in slots if self._live[slot]]
+        if slots:
+            vectors = unit(self._embedding.vectors[slots])
+            self._put(fresh, np.array(slots, dtype=np.uint64), vectors)
+            self._indexed[slots] = vectors
+        if not waiting:
+            self._index, self._fresh, self._n_moved = fresh, None, 0
+            for key in np.asarray(fresh.keys, dtype=np.intp)[~self._live[np.asarray(fresh.keys, dtype=np.intp)]]:
+                fresh.remove(int(key))
+
+    def _new_index(self) -> Index:
+        return Index(ndim=self._embedding.dim, metric="ip", dtype="f32", expansion_search=self._expansion)

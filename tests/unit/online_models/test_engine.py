@@ -1,0 +1,214 @@
+"""The engine learns from each event, causally and in bounded space (R7, R14, R15)."""
+
+import math
+
+import numpy as np
+import pytest
+
+from online_models.engine import factors, neighbours
+from online_models.engine.candidates import choose
+from online_models.engine.content import Content
+from online_models.engine.engine import Engine
+from online_models.engine.history import HISTORY, SEEN, User
+from online_models.engine.inputs import N_INPUTS, NAMES, log_rank
+from online_models.engine.items import CLOCK_FIRST, DAY, ItemTable, TopList, stage
+from state.records import Item
+
+GROUPS, SIZE = 6, 12
+
+
+def play(engine: Engine, n_events: int, seed: int = 0, start: float = 1e9) -> None:
+    """Users stay in a group of items."""
+    rng = np.random.default_rng(seed)
+    for k in range(n_events):
+        user = int(rng.integers(0, 80))
+        item = (user % GROUPS) * SIZE + int(rng.integers(0, SIZE))
+        engine.observe(f"u{user}", f"i{item}", True, 1.0, start + 60.0 * k)
+
+
+@pytest.fixture(scope="module")
+def played() -> Engine:
+    engine = Engine()
+    play(engine, 1500)
+    return engine
+
+
+def test_lists_follow_the_last_clicks(played: Engine) -> None:
+    """R7: one click of an unknown user is enough."""
+    played.observe("fresh", "i13", True, 1.0, 1e9 + 1e5)
+    found = played.recommend("fresh", 5, 1e9 + 1e5 + 1)
+    assert sum(12 <= int(item[1:]) < 24 for item in found) >= 4
+    assert "i13" not in found
+
+
+def test_repeats_only_where_asked(played: Engine) -> None:
+    seen = set(played.recommend("u1", 200, 2e9, "all")) - set(played.recommend("u1", 200, 2e9))
+    assert seen
+    assert all((int(item[1:]) // SIZE) == 1 for item in seen)
+
+
+def test_an_unknown_user_gets_popular_items(played: Engine) -> None:
+    """R15."""
+    assert len(played.recommend("nobody", 10, 2e9)) == 10
+
+
+def test_nothing_known_gives_an_empty_list() -> None:
+    assert Engine().recommend("u", 10, 0.0) == []
+
+
+def test_asking_changes_nothing() -> None:
+    """Two engines, one of them asked all the time, answer alike."""
+    quiet, asked = Engine(), Engine()
+    for k in range(6):
+        play(quiet, 60, seed=k, start=1e9 + 1e4 * k)
+        play(asked, 60, seed=k, start=1e9 + 1e4 * k)
+        asked.recommend("nobody", 10, 1e9 + 1e4 * (k + 1))
+        asked.recommend("u2", 10, 1e9 + 1e4 * (k + 1), "all")
+    assert quiet.recommend("u1", 20, 2e9) == asked.recommend("u1", 20, 2e9)
+
+
+def test_the_same_seed_gives_the_same_lists() -> None:
+    one, other = Engine(3), Engine(3)
+    play(one, 200)
+    play(other, 200)
+    assert one.recommend("u1", 20, 2e9) == other.recommend("u1", 20, 2e9)
+
+
+def test_inputs_are_finite_whatever_the_order_of_times() -> None:
+    """R24: late events and requests before the newest event."""
+    engine = Engine()
+    rng = np.random.default_rng(0)
+    for k in range(300):
+        engine.observe(f"u{k % 7}", f"i{k % 50}", k % 3 > 0, 1.0, 1e9 + float(rng.normal(0, 30 * DAY)))
+    slate = engine.slate(engine._users["u1"], 1e9 - 90 * DAY, repeats=True)
+    assert slate.inputs.shape == (len(slate.items), N_INPUTS)
+    assert np.isfinite(slate.inputs).all()
+
+
+def test_catalogues_larger_than_the_first_capacity() -> None:
+    engine = Engine()
+    for k in range(2600):
+        engine.observe(f"u{k // 3}", f"i{k}", True, 1.0, 1e9 + k)
+    assert len(engine) == 2600
+    assert len(engine.recommend("u1", 20, 1e9 + 3000)) == 20
+
+
+def test_popularity_is_the_decayed_count() -> None:
+    table = ItemTable()
+    times = [0.0, 0.05 * DAY, 3 * DAY, 1 * DAY]  # the last one is late
+    for k, t in enumerate(times):
+        table.learn_one(0, t, True, 0, k)
+    now = max(times)
+    expected = [sum(2.0 ** (-(now - t) / DAY / half_life) for t in times) for half_life in (0.1, 0.5, 2, 8, 30)]
+    assert table.counts[0, :5].tolist() == pytest.approx(expected, rel=1e-5)
+    assert table.counts[0, 5] == 4
+    assert table.clocks[0, CLOCK_FIRST] == 0.0
+
+
+def test_the_top_list_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    top = TopList(1)
+    table = ItemTable(2048)
+    for k in range(6000):
+        item = min(int(rng.pareto(0.7) * 10), 2047)
+        table.learn_one(item, 60.0 * k, True, 0, k)
+        top.learn_one(item, float(table.counts[item, 1]), 60.0 * k)
+    now = 60.0 * 6000
+    values = table.counts[:, 1] * 2.0 ** (-(now - table.clocks[:, 0]) / (0.5 * DAY))
+    assert set(top.ids[:50].tolist()) == set(np.argsort(-values)[:50].tolist())
+
+
+def test_stage_counts_doublings() -> None:
+    assert [stage(n) for n in (0, 1, 2, 3, 6, 7, 126, 127, 10_000)] == [0, 1, 1, 2, 2, 3, 6, 7, 7]
+
+
+def test_pairs_have_direction_and_distance() -> None:
+    lists = neighbours.Neighbours()
+    history, times = np.array([3, 5], np.int32), np.array([0.0, 10.0])
+    lists.learn_one(history, times, np.array([True, False]), 7, 10.0, True)
+    of_5 = dict(zip(lists.ids[5, : lists.sizes[5]].tolist(), lists.values[5], strict=False))
+    of_3 = dict(zip(lists.ids[3, : lists.sizes[3]].tolist(), lists.values[3], strict=False))
+    of_7 = dict(zip(lists.ids[7, : lists.sizes[7]].tolist(), lists.values[7], strict=False))
+    assert of_5[7][neighbours.FORWARD] == 1.0
+    assert of_5[7][neighbours.NEXT] == 1.0
+    assert of_5[7][neighbours.BACKWARD] == 0.0
+    assert of_3[7][neighbours.FORWARD] == pytest.approx(1 / math.sqrt(2))
+    assert of_7[5][neighbours.BACKWARD] == 1.0
+    assert of_7[5][neighbours.LIKED] == 0.0
+    assert of_7[3][neighbours.LIKED] == pytest.approx(1 / math.sqrt(2))
+
+
+def test_a_full_list_drops_the_weakest() -> None:
+    lists = neighbours.Neighbours(slots=4)
+    one, at, yes = np.array([0], np.int32), np.zeros(1), np.ones(1, np.bool_)
+    for item in (1, 1, 1, 2, 2, 3, 4, 4, 5):
+        lists.learn_one(one, at, yes, item, 0.0, True)
+    kept = set(lists.ids[0, : lists.sizes[0]].tolist())
+    assert len(kept) == 4
+    assert {1, 2, 4, 5} == kept
+
+
+def test_fold_in_solves_the_normal_equations() -> None:
+    rng = np.random.default_rng(0)
+    model = factors.Factors(rng)
+    for item in range(40):
+        model.add_item(item)
+    y = model.items[0, :40].astype(float)
+    assert np.allclose(model.gram_items[0], y.T @ y, atol=1e-6)
+    history = np.array([3, 8, 2, 8], np.int32)
+    positive = np.array([True, True, False, True])
+    weights = 3.0 * 0.8 ** np.arange(4) * np.array([1, 0.3, 1, 1])
+    rows = y[history[::-1]]
+    a = y.T @ y + 20 * np.eye(factors.RANK) + (rows.T * np.maximum(weights - 1, 0)) @ rows
+    assert model.fold_in(history, positive, 4)[0] == pytest.approx(np.linalg.solve(a, weights @ rows), abs=1e-5)
+
+
+def test_gramians_follow_the_vectors(played: Engine) -> None:
+    for m in (0, 1):
+        y = played.factors.items[m].astype(float)
+        x = played.factors.users[m].astype(float)
+        assert np.allclose(played.factors.gram_items[m], y.T @ y, atol=1e-3)
+        assert np.allclose(played.factors.gram_users[m], x.T @ x, atol=1e-3)
+
+
+def test_choose_is_the_exact_top() -> None:
+    scores = np.random.default_rng(1).random(500).astype(np.float32)
+    items = np.arange(500, dtype=np.int32)
+    hidden, chosen = np.zeros(500, np.int64), np.zeros(500, np.int64)
+    hidden[np.argmax(scores)] = 1
+    out = np.zeros(50, np.int32)
+    n = choose(scores, items, 500, 20, hidden, chosen, 1, out, 0)
+    assert n == 20
+    assert set(out[:20].tolist()) == set(np.argsort(-scores)[1:21].tolist())
+
+
+def test_log_rank() -> None:
+    assert np.exp(log_rank(np.array([[0.1, 0.9, 0.5]], np.float32))) == pytest.approx(np.array([[3, 1, 2]]))
+
+
+def test_history_is_bounded_and_newest_last() -> None:
+    user = User(0)
+    for k in range(3 * SEEN):
+        user.append(k, float(k), True, 0.0, 0.0)
+    assert user.n == 3 * SEEN
+    assert user.items.tolist() == list(range(3 * SEEN - HISTORY, 3 * SEEN))
+    assert user.times[-1] == 3 * SEEN - 1
+    assert len(user.seen) <= SEEN
+    assert user.has_seen(3 * SEEN - 1)
+    assert user.n_repeats == 0
+
+
+def test_content_matches_the_taste() -> None:
+    """R15: an item's labels and year are compared with those of the newest steps."""
+    content = Content()
+    for slot, genre, year in ((0, "drama", "1990"), (1, "drama", "1991"), (2, "comedy", "2010")):
+        content.learn_one(slot, Item(item_id=str(slot), genres=[genre], release_date=year))
+    out = np.zeros((4, 2), np.float32)
+    content.match(np.array([0], np.int32), np.array([True]), np.array([1, 2], np.int32), 40 * 365.25 * DAY, out)
+    assert out[0].tolist() == [1.0, 0.0]
+    assert out[2, 0] < out[2, 1]
+    assert out[3, 0] > out[3, 1]
+
+
+def test_names_are_unique() -> None:
+    assert len(set(NAMES)) == N_INPUTS

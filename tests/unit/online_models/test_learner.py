@@ -1,0 +1,215 @@
+import msgspec
+import numpy as np
+import pytest
+
+from online_models.features import FEATURE_SET, FEATURES
+from online_models.learner import Budget, Learner
+from state.entries import ITEM_MODEL, ITEM_VECTOR, LEARNER, LEARNER_USER, MODEL, NEIGHBOURS
+from state.memory_store import MemoryStore
+from state.records import CleanEvent, Example, Item
+from state.store import Changes
+from tests.unit.online_models.synthetic import START_MS, System, catalogue, tastes
+
+
+def click(user: str, item: str, ts: int = START_MS, request_id: str | None = None) -> CleanEvent:
+    return CleanEvent(f"{user}-{item}-{ts}", "click", user, item, ts, request_id=request_id)
+
+
+def example(number: int, labels: list[int], feature_set: str = FEATURE_SET) -> Example:
+    features = np.random.default_rng(number).normal(size=(len(labels), len(FEATURES))).astype(np.float32)
+    return Example(
+        example_id=f"x{number}",
+        request_id="r",
+        user_id="u",
+        ts=START_MS,
+        surface="home",
+        items=[f"m{k}" for k in range(len(labels))],
+        labels=labels,
+        outcomes=[None] * len(labels),
+        propensities=[1.0] * len(labels),
+        features=features.tobytes(),
+        feature_set=feature_set,
+        model_version="1",
+    )
+
+
+def all_rows(system: System) -> dict[str, dict[str, object]]:
+    return system.rows() | {LEARNER.name: dict(system.store.scan_rows(LEARNER))}
+
+
+def restored(system: System) -> System:
+    learner = Learner(organic_share=1e9)
+    learner.restore(system.store)
+    return System(learner, system.store)
+
+
+@pytest.mark.parametrize("stopped_at", [1, 300, 900])
+def test_a_restored_learner_learns_on_identically(stopped_at: int) -> None:
+    events = tastes()[:1200]
+    through = System()
+    through.learn(events)
+    system = System()
+    system.learn(events[:stopped_at])
+    resumed = restored(system)
+    users = resumed.learner.missing_users(event.user_id for event in events[stopped_at:])
+    stored = dict(zip(users, system.store.get_many(LEARNER_USER, users), strict=True))
+    resumed.learner.restore_users(stored)
+    resumed.learn(events[stopped_at:])
+    assert all_rows(resumed) == all_rows(through)
+
+
+def test_the_same_events_give_the_same_rows_however_they_are_cut() -> None:
+    at_once, piecemeal = System(), System()
+    events = tastes()[:600]
+    at_once.learn(events)
+    for begin in range(0, 600, 37):
+        piecemeal.learn(events[begin : begin + 37])
+    assert all_rows(piecemeal) == all_rows(at_once)
+
+
+def test_only_rows_that_changed_are_written() -> None:
+    system = System()
+    system.learn(tastes()[:600])
+    system.learner.learn_event(CleanEvent("last", "rating", "newcomer", "m0", START_MS, value=1.0))
+    changes = Changes()
+    system.learner.write(changes)
+    assert set(changes.rows) == {ITEM_MODEL, LEARNER}
+    assert set(changes.rows[ITEM_MODEL]) == {"m0"}
+
+
+def test_an_example_that_comes_again_is_not_learned_again() -> None:
+    """R23: the attribution flow may write what it wrote before a crash once more."""
+    learner = Learner()
+    learner.learn_example(example(1, [1, 0, 0]))
+    learner.learn_example(example(2, [0, 1, -1]))
+    before = learner.ranker.to_bytes()
+    learner.learn_example(example(1, [1, 0, 0]))
+    assert learner.ranker.to_bytes() == before
+    assert (learner.counts.lists, learner.counts.repeated_examples) == (2, 1)
+
+
+def test_a_repeated_example_is_recognised_after_a_restart() -> None:
+    """R23."""
+    system = System()
+    system.learner.learn_example(example(1, [1, 0]))
+    system.commit()
+    learner = restored(system).learner
+    learner.learn_example(example(1, [1, 0]))
+    learner.learn_example(example(2, [1, 0]))
+    assert (learner.counts.lists, learner.counts.repeated_examples) == (2, 1)
+
+
+def test_features_of_another_definition_are_not_learned() -> None:
+    """R13."""
+    learner = Learner()
+    before = learner.ranker.to_bytes()
+    learner.learn_example(example(1, [1, 0], feature_set="older"))
+    assert learner.ranker.to_bytes() == before
+    assert learner.counts.skipped_examples == 1
+
+
+def test_the_ranker_learns_the_logged_values_of_each_labelled_impression() -> None:
+    """R13, R14."""
+    learner, alone = Learner(), Learner()
+    logged = example(3, [0, 1, 0])
+    learner.learn_example(logged)
+    alone.ranker.learn_many(np.frombuffer(logged.features, np.float32).reshape(3, len(FEATURES)), [0, 1, 0])
+    assert learner.ranker.to_bytes() == alone.ranker.to_bytes()
+
+
+def test_a_positive_without_a_request_trains_the_ranker_with_a_list_of_that_moment() -> None:
+    learner = Learner(organic_share=1e9)
+    for event in tastes()[:600]:
+        learner.learn_event(event)
+    before = learner.counts.organic_lists
+    learner.learn_event(click("u1", "m1", START_MS + 10**6))
+    learner.learn_event(click("u1", "m9", START_MS + 10**6 + 1, request_id="served"))
+    assert learner.counts.organic_lists == before + 1
+    assert learner.ranker.n_lists == learner.counts.organic_lists
+
+
+def test_lists_of_organic_positives_take_no_more_than_their_share_of_the_time() -> None:
+    now = [0.0]
+    budget = Budget(share=0.1, clock=lambda: now[0], burst_s=0.01)
+    worked = 0.0
+    while now[0] < 10.0:
+        started = budget.start()
+        if started is None:
+            now[0] += 0.001
+        else:
+            now[0] += 0.004
+            worked += 0.004
+            budget.stop(started)
+    assert worked == pytest.approx(1.0, abs=0.05)
+
+
+def test_items_beyond_the_bound_are_forgotten_oldest_first() -> None:
+    system = System(Learner(max_items=40, organic_share=1e9))
+    system.learn([click(f"u{k % 5}", f"m{k}", START_MS + k) for k in range(200)])
+    assert len(system.learner.items) <= 40
+    assert set(dict(system.store.scan_rows(ITEM_MODEL))) == {f"m{k}" for k in range(160, 200)}
+    known = {name: dict(system.store.scan_rows(table)) for name, table in {"v": ITEM_VECTOR, "n": NEIGHBOURS}.items()}
+    assert set(known["v"]) == {f"m{k}" for k in range(160, 200)}
+    assert set(known["n"]) <= set(known["v"])
+    slots = {row.slot for _, row in system.store.scan_rows(ITEM_MODEL)}
+    for _, row in system.store.scan_rows(NEIGHBOURS):
+        assert set(np.frombuffer(row.slots, np.int32).tolist()) <= slots
+    assert all_rows(restored(system)) == all_rows(system)
+
+
+def test_histories_beyond_the_bound_are_read_back_when_their_users_return() -> None:
+    events = [click(f"u{k % 20}", f"m{k % 33}", START_MS + k) for k in range(400)]
+    bounded, unbounded = System(Learner(max_users=3, organic_share=0)), System(Learner(organic_share=0))
+    for event in events:
+        missing = bounded.learner.missing_users([event.user_id])
+        rows = dict(zip(missing, bounded.store.get_many(LEARNER_USER, missing), strict=True))
+        bounded.learner.restore_users(rows)
+        bounded.learner.learn_event(event)
+        bounded.commit()
+        unbounded.learn([event])
+        assert len(bounded.learner.histories) <= 3
+    changed = {NEIGHBOURS.name, ITEM_VECTOR.name, ITEM_MODEL.name}
+    assert {t: r for t, r in bounded.rows().items() if t in changed} == {
+        t: r for t, r in unbounded.rows().items() if t in changed
+    }
+
+
+def test_a_deleted_item_is_gone_from_all_rows() -> None:
+    system = System()
+    for item in catalogue(16):
+        system.learner.learn_item(item.item_id, item)
+    system.learn([click("u", f"m{k}", START_MS + k) for k in range(16)])
+    system.learner.learn_item("m3", None)
+    system.commit()
+    for table in (ITEM_MODEL, ITEM_VECTOR, NEIGHBOURS):
+        assert "m3" not in dict(system.store.scan_rows(table))
+
+
+def test_a_dislike_brings_no_items_together() -> None:
+    system = System()
+    system.learn([click("u", "m1"), CleanEvent("d", "dislike", "u", "m2", START_MS + 1)])
+    assert dict(system.store.scan_rows(NEIGHBOURS)) == {}
+
+
+def test_an_empty_store_makes_a_new_learner() -> None:
+    learner = Learner()
+    learner.restore(MemoryStore())
+    assert len(learner.items) == 0
+    assert learner.ranker.to_bytes() == Learner().ranker.to_bytes()
+
+
+def test_a_catalogue_item_has_a_slot_before_its_first_event() -> None:
+    system = System()
+    system.learner.learn_item("m0", Item(item_id="m0", genres=["War"]))
+    system.commit()
+    assert "m0" in dict(system.store.scan_rows(ITEM_MODEL))
+    assert dict(system.store.scan_rows(MODEL)).keys() == {"ranker"}
+
+
+def test_values_that_are_no_numbers_are_not_learned() -> None:
+    learner = Learner()
+    logged = example(1, [1, 0])
+    broken = np.full(2 * len(FEATURES), np.nan, dtype=np.float32).tobytes()
+    learner.learn_example(msgspec.structs.replace(logged, features=broken))
+    assert learner.ranker.to_bytes() == Learner().ranker.to_bytes()
+    assert learner.counts.skipped_examples == 1

@@ -1,0 +1,270 @@
+import numpy as np
+import pytest
+
+from online_models import activity
+from online_models.feature_matrix import feature_matrix
+from online_models.features import DECLARED, FEATURE_SET, FEATURES
+from online_models.ranker import SnapshotError
+from online_models.replica import Replica
+from online_models.sources import default_sources, union
+from online_models.user_view import UserView
+from state.entries import CATALOGUE, ITEM_ACTIVITY, MODEL, activity_field
+from state.records import Activity, BlobRow, CleanEvent, Item, UserProfile
+from state.store import Changes
+from tests.unit.online_models.synthetic import START_MS, System, catalogue, tastes
+
+
+@pytest.fixture(scope="module")
+def system() -> System:
+    system = System()
+    changes = Changes()
+    for item in catalogue():
+        system.learner.learn_item(item.item_id, item)
+        changes.upsert(CATALOGUE, item.item_id, item)
+    system.store.commit(changes)
+    system.learn(tastes())
+    return system
+
+
+def column(name: str) -> int:
+    return FEATURES.index(name)
+
+
+def test_a_replica_scores_as_the_learner_does(system: System) -> None:
+    """R13: rows through the codec, own slots, one feature code, the same values to the last bit."""
+    replica, learner = system.replica(), system.learner
+    items = [f"m{k}" for k in range(400)][::-1]
+    for user, profile in system.profiles.items():
+        view = UserView.of(profile, system.now_ms)
+        served = replica.features(replica.context(view), replica.slots(items))
+        context = learner.context(learner.histories.of(user), system.now_ms)
+        learned = feature_matrix(learner.columns, context, learner.items.known(items))
+        assert np.array_equal(served, learned)
+        assert np.array_equal(replica.score(served), learner.ranker.predict_many(learned))
+    assert replica.model_version == learner.ranker.version
+
+
+def test_a_replica_that_followed_equals_one_that_loaded(system: System) -> None:
+    follower, resumed = Replica(), System()
+    events = tastes()[:900]
+    for begin in range(0, 900, 100):
+        for event in events[begin : begin + 100]:
+            resumed.learner.learn_event(event)
+        changes = Changes()
+        resumed.learner.write(changes)
+        resumed.store.commit(changes)
+        resumed.learner.written()
+        follower.apply(changes.rows)
+    view = UserView.of_items(("m1", "m9"), START_MS)
+    loaded = resumed.replica()
+    items = [f"m{k}" for k in range(200)]
+    values = [replica.features(replica.context(view), replica.slots(items)) for replica in (follower, loaded)]
+    assert np.array_equal(*values)
+
+
+def test_the_last_good_copy_serves_the_same(system: System) -> None:
+    replica = system.replica()
+    copy = Replica.from_bytes(replica.to_bytes())
+    view = UserView.of(system.profiles["u3"], system.now_ms)
+    items = [f"m{k}" for k in range(400)]
+    scores = [r.score(r.features(r.context(view), r.slots(items))) for r in (replica, copy)]
+    assert np.array_equal(*scores)
+    assert copy.n_items == replica.n_items == 400
+    assert copy.item(copy.slots(["m7"])[0]) == replica.item(replica.slots(["m7"])[0])
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b"x" + b, lambda b: b[:50] + b"?" + b[51:], lambda b: b""]
+)
+def test_a_damaged_copy_is_refused(system: System, damage: object) -> None:
+    with pytest.raises(SnapshotError, match="replica: expected"):
+        Replica.from_bytes(damage(system.replica().to_bytes()))  # type: ignore[operator]
+
+
+def test_a_hidden_item_is_in_no_list(system: System) -> None:
+    replica = system.replica()
+    view = UserView.of(system.profiles["u0"], system.now_ms)
+    before = candidates(replica, view)
+    target = replica.item_id(int(before[0]))
+    item = replica.item(int(before[0]))
+    assert item is not None
+    replica.apply({CATALOGUE: {target: Item(item_id=target, genres=item.genres, status="hidden")}})
+    assert before[0] not in candidates(replica, view)
+    assert before[0] not in replica.popular(400, system.now_ms)[0]
+    assert not replica.with_genres(item.genres)[before[0]]
+    assert replica.slot(target) == before[0]
+    assert replica.n_items == 399
+
+
+def candidates(replica: Replica, view: UserView) -> np.ndarray:
+    context = replica.context(view)
+    retrieved = {source.name: source.retrieve(context, 200) for source in default_sources(replica)}
+    return union(replica.columns, retrieved, 500).slots
+
+
+def test_items_only_of_the_catalogue_and_items_only_of_events_are_served() -> None:
+    replica = Replica()
+    replica.apply({CATALOGUE: {"new": Item(item_id="new", genres=["War"])}})
+    system = System()
+    system.learn([CleanEvent("e", "click", "u", "unlisted", START_MS)])
+    replica.apply({table: dict(system.store.scan_rows(table)) for table in Replica.TABLES})
+    slots, _ = replica.popular(5, START_MS)
+    assert [replica.item_id(slot) for slot in slots] == ["unlisted", "new"]
+    assert replica.item(int(slots[0])) is None
+    found = candidates(replica, UserView.of(None, START_MS))
+    assert {replica.item_id(slot) for slot in found} == {"unlisted", "new"}
+
+
+def test_a_deleted_item_is_gone_and_comes_back_at_its_slot() -> None:
+    replica = Replica()
+    entry = {"a": Item(item_id="a", genres=["War"]), "b": Item(item_id="b")}
+    replica.apply({CATALOGUE: entry})
+    slot = replica.slot("a")
+    replica.apply({CATALOGUE: {"a": None}})
+    assert (replica.slot("a"), replica.n_items) == (None, 1)
+    assert not replica.with_genres(["War"]).any()
+    replica.apply({CATALOGUE: entry})
+    assert (replica.slot("a"), replica.n_items) == (slot, 2)
+
+
+def test_what_a_complete_load_does_not_hold_is_gone() -> None:
+    replica = Replica()
+    replica.apply({CATALOGUE: {"a": Item(item_id="a"), "b": Item(item_id="b")}})
+    replica.apply({CATALOGUE: {"b": Item(item_id="b")}}, complete=True)
+    assert (replica.slot("a"), replica.n_items) == (None, 1)
+
+
+def test_a_slot_that_the_learner_gave_to_another_item_means_the_other_one() -> None:
+    system, replica = System(), Replica()
+    clicks = [CleanEvent(f"e{k}", "click", "u", f"m{k}", START_MS + k) for k in range(4)]
+    for event in clicks:
+        system.learner.learn_event(event)
+    for step in range(2):
+        changes = Changes()
+        system.learner.write(changes)
+        system.learner.written()
+        replica.apply(changes.rows)
+        if step == 0:
+            system.learner.learn_item("m1", None)
+            system.learner.learn_event(CleanEvent("n", "click", "u", "new", START_MS + 9))
+    context = replica.context(UserView.of_items(("m3",), START_MS + 9))
+    near = {replica.item_id(int(slot)) for slot in context.covisited[0]}
+    assert near == {"m0", "m2", "new"}
+    assert replica.slot("m1") is None
+
+
+def test_what_is_not_known_has_the_declared_neutral_value() -> None:
+    replica = Replica()
+    replica.apply({CATALOGUE: {"new": Item(item_id="new")}})
+    values = replica.features(replica.context(UserView.of(None, START_MS)), replica.slots(["new"]))
+    assert values[0].tolist() == pytest.approx([feature.neutral for feature in DECLARED])
+
+
+def test_features_tell_taste_recency_and_covisitation(system: System) -> None:
+    replica = system.replica()
+    profile = system.profiles["u1"]
+    context = replica.context(UserView.of(profile, system.now_ms))
+    own, other = (
+        replica.slots([f"m{8 * k + 1}" for k in range(50)]),
+        replica.slots([f"m{8 * k + 5}" for k in range(50)]),
+    )
+    near, far = replica.features(context, own), replica.features(context, other)
+    for name in ("genre_match", "covis", "emb_user"):
+        assert near[:, column(name)].mean() > far[:, column(name)].mean(), name
+    newest = replica.features(context, replica.slots([profile.recent[-1].item_id]))
+    assert newest[0, column("in_recent")] == 1.0
+    assert newest[0, column("recency")] == 1.0
+
+
+def test_an_onboarded_user_has_a_taste_before_the_first_event(system: System) -> None:
+    """R15."""
+    replica = system.replica()
+    profile = UserProfile(affinity={"Horror": 3.0}, affinity_ts=system.now_ms)
+    context = replica.context(UserView.of(profile, system.now_ms))
+    match = replica.features(context, replica.slots(["m3", "m4"]))[:, column("genre_match")]
+    assert match.tolist() == [1.0, 0.0]
+
+
+def test_trending_counts_the_window_only() -> None:
+    """R2."""
+    replica = Replica()
+    minute = 60_000
+    now_s = START_MS // 1000 // 3600 * 3600
+    old, fresh = (
+        {now_s - 1800 + 1: {"click": 9}},
+        {now_s - 30: {"click": 1, "impression": 50}, now_s - 300 + 1: {"click": 1}},
+    )
+    rows = {
+        activity_field(0, "old"): Activity({"click": 9}, old),
+        activity_field(0, "fresh"): Activity({"click": 1}, fresh),
+        activity_field(1, "fresh"): Activity({"view": 1}, {now_s - 60: {"view": 1}}),
+    }
+    items = {name: Item(item_id=name) for name in ("old", "fresh")}
+    replica.apply({CATALOGUE: items, ITEM_ACTIVITY: rows})
+
+    def trending(window: str, now_ms: int) -> dict[str, float]:
+        slots, counts = replica.trending(5, window, now_ms)
+        return {replica.item_id(slot): float(n) for slot, n in zip(slots, counts, strict=True)}
+
+    assert trending("5m", 1000 * now_s) == {"fresh": 2.0}
+    assert trending("1h", 1000 * now_s) == {"old": 9.0, "fresh": 1.0}
+    assert trending("5m", 1000 * now_s + 10 * minute) == {}
+    assert replica.activity(replica.slots(["fresh"])[0]).counts == {"click": 1, "view": 1}
+
+
+def test_popular_is_full_whenever_enough_items_match(system: System) -> None:
+    """R3."""
+    replica = system.replica()
+    mask = replica.with_genres(["War"])
+    slots, counts = replica.popular(50, system.now_ms, where=mask)
+    assert len(slots) == 50
+    assert mask[slots].all()
+    assert (np.diff(counts) <= 1e-6).all()
+
+
+def test_trending_equals_a_count_of_all_items() -> None:
+    """R2: with stale counts, several partitions and items that are left out."""
+    rng = np.random.default_rng(3)
+    parts: dict[str, Activity] = {}
+    for ts in np.sort(START_MS + rng.integers(0, 2 * 86_400_000, 3000)).tolist():
+        field = activity_field(int(rng.integers(3)), f"m{int(rng.exponential(20))}")
+        activity.add(parts.setdefault(field, Activity()), str(rng.choice(["click", "impression"])), ts, ts)
+    replica = Replica()
+    names = {field.partition(":")[2] for field in parts}
+    replica.apply({CATALOGUE: {name: Item(item_id=name) for name in names}, ITEM_ACTIVITY: parts})
+    mask = np.ones(replica.n_slots, dtype=np.bool_)
+    mask[::3] = False
+    for window in ("1d", "1h", "5m"):
+        for now_ms in (START_MS + 2 * 86_400_000, START_MS + 2 * 86_400_000 + 1_800_000):
+            counts = {
+                slot: activity.windows(replica.activity(slot), now_ms)[window].get("click", 0)
+                for slot in range(len(names))
+                if mask[slot]
+            }
+            expected = sorted((slot for slot in counts if counts[slot]), key=lambda slot: (-counts[slot], slot))[:7]
+            slots, found = replica.trending(7, window, now_ms, mask)
+            assert slots.tolist() == expected
+            assert found.tolist() == [counts[slot] for slot in expected]
+
+
+def test_a_ranker_of_other_features_is_not_taken_over(system: System) -> None:
+    """R31: while an upgrade rolls, learner and serving may differ."""
+    replica = system.replica()
+    version, blob = replica.model_version, system.learner.ranker.to_bytes()
+    replica.apply({MODEL: {"ranker": BlobRow(blob.replace(FEATURE_SET.encode(), b"0" * len(FEATURE_SET)))}})
+    assert replica.ranker_is_foreign
+    assert replica.model_version == version
+
+
+@pytest.mark.parametrize("now_ms", [0, START_MS - 400 * 86_400_000, START_MS + 10**12])
+def test_values_are_finite_at_any_moment(system: System, now_ms: int) -> None:
+    """R10, R24: before stream time is known, and while partitions are years apart."""
+    replica = system.replica()
+    view = UserView.of(system.profiles["u1"], now_ms)
+    context = replica.context(view)
+    slots = candidates(replica, view)
+    assert len(slots) > 0
+    with np.errstate(all="raise", under="ignore"):
+        values = replica.features(context, slots)
+    assert np.isfinite(values).all()
+    assert np.isfinite(replica.score(values)).all()
