@@ -1,0 +1,1 @@
+"""Dataflows over Kafka, one per file: wiring here, pure logic beside it."""

@@ -1,0 +1,94 @@
+"""Stretches of a partition, read beside a flow's input: what a recovery needs to know before it starts."""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+
+from state.settings import Settings
+from state.topics import Topic
+
+_TIMEOUT_S = 15.0
+_MAX_MESSAGES = 2000
+
+
+class LogMessage(NamedTuple):
+    """One message of a partition."""
+
+    offset: int
+    timestamp: int
+    """Epoch ms, as the topic says."""
+    value: bytes | None
+
+
+class KafkaLog:
+    """Reads committed messages. Every method raises `KafkaException` when the broker does not answer in time."""
+
+    def __init__(self, settings: Settings, group: str) -> None:
+        self._settings = settings
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": settings.kafka_brokers,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",  # what retention took is not an error here
+                "fetch.wait.max.ms": 50,
+            }
+        )
+
+    @property
+    def cluster_id(self) -> str:
+        """Tell this Kafka from any other."""
+        return str(self._consumer.list_topics(timeout=_TIMEOUT_S).cluster_id)
+
+    def bounds(self, topic: Topic, partition: int) -> tuple[int, int]:
+        """Return the first offset and the one behind the last."""
+        low, high = self._consumer.get_watermark_offsets(self._where(topic, partition), timeout=_TIMEOUT_S)
+        return low, high
+
+    def offset_at(self, topic: Topic, partition: int, timestamp: int) -> int:
+        """Return the offset of the first message of that time or later, else the end."""
+        when = self._where(topic, partition, max(0, timestamp))  # a negative one asks for something else
+        (found,) = self._consumer.offsets_for_times([when], timeout=_TIMEOUT_S)
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return self.bounds(topic, partition)[1] if found.offset == OFFSET_END else int(found.offset)
+
+    def committed(self, topic: Topic, partition: int) -> int | None:
+        """Return the group's committed offset."""
+        (found,) = self._consumer.committed([self._where(topic, partition)], timeout=_TIMEOUT_S)
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return int(found.offset) if found.offset >= 0 else None
+
+    def read(self, topic: Topic, partition: int, begin: int, end: int) -> Iterator[LogMessage]:
+        """Yield the messages from `begin` to before `end`, or to the log's end when that comes first."""
+        if begin >= end:
+            return
+        self._consumer.assign([self._where(topic, partition, begin)])
+        try:
+            while (first := self._consumer.poll(_TIMEOUT_S)) is not None:
+                for message in (first, *self._consumer.consume(_MAX_MESSAGES, 0)):
+                    error = message.error()
+                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    if error is not None or message.offset() >= end:
+                        return
+                    yield LogMessage(message.offset(), message.timestamp()[1], message.value())
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{topic.name}[{partition}] does not answer"))
+        finally:
+            self._consumer.unassign()
+
+    def _where(self, topic: Topic, partition: int, offset: int = 0) -> TopicPartition:
+        return TopicPartition(topic.full_name(self._settings), partition, offset)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._consumer.close()

@@ -1,0 +1,40 @@
+"""Kafka `clean`, `examples`, `items` -> online models -> Redis. One process: a model has one writer."""
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+
+from flows.batches import KafkaBatch
+from flows.bytewax_kafka import KafkaSource
+from flows.bytewax_run import StoreLogic, fold_into_store, run
+from flows.learning import LearningState
+from flows.process import configure_logging, stop_on_signals
+from online_models.learner import Learner
+from state.redis_store import RedisStore
+from state.settings import Settings
+from state.topics import CLEAN, EXAMPLES, ITEMS
+
+FLOW = "learn"
+
+
+def build_flow(topics: Source[KafkaBatch], state: StoreLogic) -> Dataflow:
+    """Wire the flow."""
+    flow = Dataflow(FLOW)
+    batches = op.input("read_topics", flow, topics)
+    # KafkaBatch
+    fold_into_store("learn_batches", batches, state)
+    return flow
+
+
+def main() -> None:
+    """Run until told to stop."""
+    settings = Settings()
+    configure_logging(settings)
+    stopping = stop_on_signals()
+    state = LearningState(RedisStore(settings), FLOW, Learner())
+    source = KafkaSource(settings, FLOW, {ITEMS: None, CLEAN: None, EXAMPLES: None}, stopping, start=state.start())
+    run(build_flow(source, state), settings)
+
+
+if __name__ == "__main__":
+    main()

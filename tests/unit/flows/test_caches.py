@@ -1,0 +1,22 @@
+from flows.caches import LruCache
+
+
+def test_least_recently_used_goes_first() -> None:
+    cache: LruCache[str] = LruCache(len, capacity=6)
+    for key in "abc":
+        cache[key] = "xx"
+    cache.trim("abc")
+    assert cache["a"] == "xx"
+    cache["d"] = "xx"
+    cache.trim("d")
+    assert [key for key in "abcd" if key in cache] == ["a", "c", "d"]
+
+
+def test_grown_value_is_weighed_again() -> None:
+    cache: LruCache[list[int]] = LruCache(len, capacity=5)
+    cache["a"], cache["b"] = [1], [1]
+    cache.trim("ab")
+    cache["b"].extend(range(4))
+    cache.trim("b")
+    assert "a" not in cache
+    assert len(cache) == 1
