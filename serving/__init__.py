@@ -1,0 +1,1 @@
+"""The HTTP layer: resources, and pipelines declared as lists of stages."""

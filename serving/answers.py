@@ -1,0 +1,126 @@
+"""What list surfaces answer, as published."""
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+
+class ListedItem(Struct, frozen=True):
+    """One item of a list."""
+
+    item_id: str
+    score: float | None
+    """None when nothing could score it."""
+    sources: list[str]
+    reason: str
+    position: int
+    """From 0."""
+    title: str
+    genres: list[str]
+
+
+class ModelVersion(Struct, frozen=True):
+    """What scored the list."""
+
+    name: str
+    version: str
+
+
+class StageReport(Struct, frozen=True):
+    """What one stage did, for `explain`."""
+
+    stage: str
+    n_in: int
+    n_out: int
+    ms: float
+    notes: dict[str, int | str] = {}
+    """Candidates per source, drops per filter, relaxed rules."""
+
+
+class ListAnswer(Struct, frozen=True, kw_only=True):
+    """A ranked list."""
+
+    request_id: str
+    user_id: str | None
+    surface: str
+    items: list[ListedItem]
+    next: str | None = None
+    model: ModelVersion
+    experiments: dict[str, str] = {}
+    degraded: dict[str, str] | None = None
+    """Stage or part -> what is missing and why."""
+    timing_ms: dict[str, float]
+    explain: list[StageReport] | UnsetType = UNSET
+
+
+class Rejected(Struct, frozen=True):
+    """One refused element of a batch."""
+
+    index: int
+    error: str
+
+
+class BatchAnswer(Struct, frozen=True, kw_only=True):
+    """What became of a batch."""
+
+    accepted: int
+    rejected: list[Rejected]
+    pending: int = 0
+    """Of the accepted ones: queued here, not yet acknowledged by Kafka."""
+
+
+class FeedbackAnswer(Struct, frozen=True, kw_only=True):
+    """Feedback was taken: the user's next list respects it."""
+
+    event_id: str
+    accepted: int = 1
+    pending: int = 0
+    degraded: dict[str, str] | None = None
+
+
+Counts = dict[str, int]
+
+
+class ItemAnswer(Struct, frozen=True, kw_only=True):
+    """A catalogue entry and its activity."""
+
+    item_id: str
+    title: str = ""
+    genres: list[str] = []
+    category: str | None = None
+    price: float | None = None
+    tags: list[str] = []
+    description: str | None = None
+    creator: str | None = None
+    release_date: str | None = None
+    age_rating: str | None = None
+    attributes: dict[str, Any] = {}
+    status: str | None = None
+    """None for an item that is known by its events only."""
+    counts: Counts
+    """Events by type, all time."""
+    windows: dict[str, Counts]
+    """`5m`, `1h`, `1d` -> events by type, up to stream time."""
+    degraded: dict[str, str] | None = None
+
+
+class UserAnswer(Struct, frozen=True, kw_only=True):
+    """What is known of a user."""
+
+    user_id: str
+    counts: Counts
+    windows: dict[str, Counts]
+    recent: list[dict[str, Any]]
+    """Newest first."""
+    affinity: dict[str, float]
+    liked: list[str]
+    disliked: list[str]
+    saved: list[str]
+    hidden: list[str]
+    ratings: dict[str, float]
+    """Share of the scale, 0..1."""
+    first_ts: int | None
+    last_ts: int | None
+    pending: int
+    """Feedback that is contained here and that no flow has applied yet."""
+    degraded: dict[str, str] | None = None

@@ -1,0 +1,84 @@
+"""The application: parts made once, routes, and their life."""
+
+import logging
+from importlib import resources
+
+import falcon.asgi
+import msgspec
+
+from serving import openapi, problems, telemetry
+from serving.event_log import EventLog
+from serving.impressions import ImpressionLog
+from serving.lists import Lists
+from serving.mirror import Mirror
+from serving.resources import events, items, lists, operation, users
+from serving.surfaces import declare
+from serving.surfaces.parts import Parts
+from serving.users import Users
+from state.redis_store import AsyncRedisStore
+from state.settings import Settings
+from state.store import AsyncStore
+
+App = falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]
+
+
+class Lifespan:
+    """Falcon middleware: starts and stops what runs beside requests."""
+
+    def __init__(self, mirror: Mirror, store: AsyncStore, known: Users, log: EventLog) -> None:
+        self._mirror = mirror
+        self._store = store
+        self._users = known
+        self._event_log = log
+
+    async def process_startup(self, scope: object, event: object) -> None:
+        await self._mirror.start()
+
+    async def process_shutdown(self, scope: object, event: object) -> None:
+        await self._mirror.aclose()
+        await self._users.breaker.aclose()
+        self._event_log.close()
+        await self._store.aclose()
+
+
+def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
+    """Return the ASGI application over a store and Kafka."""
+    mirror = Mirror(settings, store)
+    known = Users(store, mirror.genres)
+
+    def troubles() -> dict[str, str]:
+        return operation.troubles_of(mirror, log)
+
+    surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
+    answering = Lists(mirror, surfaces, troubles)
+    app: App = falcon.asgi.App()
+    app.add_middleware(telemetry.RequestTimer())
+    app.add_middleware(Lifespan(mirror, store, known, log))
+    problems.install(app)
+    for route, resource in {
+        "/v1/events": events.Events(log.events),
+        "/v1/items": items.Items(log.events, mirror),
+        "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
+        "/v1/items/{item_id}/similar": lists.Similar(answering),
+        "/v1/users/{user_id}": users.OneUser(known, mirror),
+        "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
+        "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events),
+        "/v1/popular": lists.Popular(answering),
+        "/v1/trending": lists.Trending(answering),
+        "/health/live": operation.HealthLive(),
+        "/health/ready": operation.HealthReady(mirror, troubles),
+        "/metrics": operation.Metrics(mirror, log),
+        "/openapi.json": operation.Document(msgspec.json.encode(openapi.document()), "application/json"),
+        "/docs": operation.Document(resources.files("serving").joinpath("docs.html").read_bytes(), falcon.MEDIA_HTML),
+    }.items():
+        app.add_route(route, resource)
+    return app
+
+
+def create() -> App:
+    """Return the application of this process, configured by the environment: gunicorn's entry point."""
+    settings = Settings()
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
+    )
+    return create_app(settings, AsyncRedisStore(settings), EventLog(settings))

@@ -1,0 +1,103 @@
+"""Which candidates may stay. Filters that protect fail closed: without them nothing is served."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.arrays import Slots
+from serving.pipeline import Slate
+
+Mask = NDArray[np.bool_]
+
+
+class Filter(Protocol):
+    """Says which candidates may stay."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fails_closed(self) -> bool:
+        """True where serving a wrong item is worse than serving none."""
+
+    def keep(self, slate: Slate, slots: Slots) -> Mask | None:
+        """Return a mask over the slots, None when all may stay."""
+
+
+class Servable:
+    """No hidden or deleted items, nor those that this process hid a moment ago."""
+
+    name = "not_servable"
+    fails_closed = True
+
+    def __init__(self, withheld: Callable[[], Iterable[str]]) -> None:
+        self._withheld = withheld
+
+    def keep(self, slate: Slate, slots: Slots) -> Mask | None:
+        servable = slate.replica.servable(slots)
+        withheld = _without(slate, slots, self._withheld())
+        return servable if withheld is None else servable & withheld
+
+
+class HiddenByUser:
+    """Nothing that the user has hidden."""
+
+    name = "hidden_by_user"
+    fails_closed = True
+
+    def keep(self, slate: Slate, slots: Slots) -> Mask | None:
+        return None if slate.user is None else _without(slate, slots, slate.user.hidden)
+
+
+class Excluded:
+    """Nothing that the request excludes, nor the item that the list is about."""
+
+    name = "excluded"
+    fails_closed = True
+
+    def keep(self, slate: Slate, slots: Slots) -> Mask | None:
+        kept = _without(slate, slots, slate.query.exclude)
+        if slate.anchor is not None:
+            other = slots != slate.anchor
+            kept = other if kept is None else kept & other
+        return kept
+
+
+class Seen:
+    """What becomes of consumed items: left out, shown, or shown alone."""
+
+    name = "seen"
+    fails_closed = False
+
+    def keep(self, slate: Slate, slots: Slots) -> Mask | None:
+        wanted = slate.query.seen
+        if wanted == "show":
+            return None
+        profile = None if slate.user is None else slate.user.profile
+        unseen = None if profile is None else _without(slate, slots, profile.seen)
+        if wanted == "hide":
+            return unseen
+        return np.zeros(len(slots), np.bool_) if unseen is None else ~unseen
+
+
+class InGenre:
+    """Only items of one of the wanted genres."""
+
+    name = "genre"
+    fails_closed = True
+
+    def keep(self, slate: Slate, slots: Slots) -> Mask | None:
+        genres = slate.query.genre
+        return slate.replica.with_genres(genres)[slots] if genres else None
+
+
+def _without(slate: Slate, slots: Slots, item_ids: Iterable[str]) -> Mask | None:
+    """Return False where the slot is one of the items, None when none of them is known."""
+    dropped = slate.replica.slots(item_ids)
+    if not len(dropped):
+        return None
+    stays = np.ones(slate.replica.n_slots, np.bool_)
+    stays[dropped] = False
+    return np.asarray(stays[slots])

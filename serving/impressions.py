@@ -1,0 +1,49 @@
+"""The log of what was shown: training learns from it, so it holds the very features that scored the list (R13)."""
+
+import msgspec
+import numpy as np
+
+from online_models.features import FEATURE_SET
+from serving import telemetry
+from serving.event_log import Outbox
+from serving.pipeline import Slate
+from state.records import Impression
+from state.topics import IMPRESSIONS
+
+
+class ImpressionLog:
+    """Sends one impression per answered list, after the answer; drops it when the queue is full."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._encode = msgspec.msgpack.Encoder().encode
+
+    def follow_up(self, slate: Slate) -> None:
+        if slate.user_id is None or not len(slate.candidates):
+            return
+        queued = self._outbox.put(IMPRESSIONS, slate.user_id, self._encode(impression_of(slate)))
+        telemetry.IMPRESSIONS.labels("queued" if queued else "dropped").inc()
+
+
+def impression_of(slate: Slate) -> Impression:
+    """Return the record of a finished slate that was shown to a user."""
+    assert slate.user_id is not None
+    shown = slate.candidates
+    features = b"" if shown.features is None else np.ascontiguousarray(shown.features, dtype="<f4").tobytes()
+    return Impression(
+        request_id=slate.request_id,
+        user_id=slate.user_id,
+        ts=slate.wall_ms,
+        surface=slate.surface,
+        items=[slate.replica.item_id(slot) for slot in shown.slots.tolist()],
+        scores=np.nan_to_num(shown.scores, posinf=0.0, neginf=0.0).tolist(),
+        sources=[slate.sources_of(bits) for bits in shown.sources.tolist()],
+        propensities=[1.0] * len(shown),  # nothing is drawn at random yet
+        features=features,
+        feature_set=FEATURE_SET,
+        model=slate.model[0],
+        model_version=slate.model[1],
+        degraded=slate.degraded or None,
+        session_id=slate.query.session_id,
+        device=slate.query.device,
+    )

@@ -1,0 +1,107 @@
+"""From a list request to its answer, the same for every surface."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from time import perf_counter
+
+from msgspec import UNSET
+
+from serving.answers import ListAnswer, ListedItem, ModelVersion
+from serving.mirror import Mirror
+from serving.pipeline import Pipeline, Slate
+from serving.problems import ProblemError
+from serving.queries import ListQuery
+from serving.reasons import reasons
+
+_AT_ONCE = 8
+"""Lists in the making at once. A list computes for about a millisecond and cannot be interrupted, so that with more of
+them the answer of Redis would wait for its turn longer than a request waits for Redis."""
+
+
+class Lists:
+    """Runs the surfaces.
+
+    Parameters
+    ----------
+    troubles
+        Returns part -> what is wrong with it, for parts that no stage of a request touches.
+    """
+
+    def __init__(
+        self, mirror: Mirror, surfaces: Mapping[str, Pipeline], troubles: Callable[[], dict[str, str]]
+    ) -> None:
+        self._mirror = mirror
+        self._surfaces = surfaces
+        self._troubles = troubles
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def answer(
+        self,
+        surface: str,
+        query: ListQuery,
+        *,
+        user_id: str | None = None,
+        about: str | None = None,
+        window: str = "1h",
+    ) -> ListAnswer:
+        """Return a list. Raise `ProblemError` for an unknown item or a request that cannot be met by anybody."""
+        started = perf_counter()
+        if query.seen == "only" and user_id is None:
+            raise ProblemError(400, "seen: `only` needs a user", field="seen", allowed=["hide", "show"])
+        loaded = self._mirror.current
+        anchor = None
+        if about is not None:
+            anchor = loaded.replica.slot(about)
+            if anchor is None:
+                raise ProblemError(404, f"item {about!r} is not known", field="item_id")
+        slate = Slate(
+            request_id=uuid.uuid4().hex,
+            surface=surface,
+            query=query,
+            loaded=loaded,
+            now_ms=self._mirror.now_ms,
+            wall_ms=int(time.time() * 1000),
+            user_id=user_id,
+            anchor=anchor,
+            window=window,
+            degraded=self._troubles(),
+        )
+        async with self._places:
+            slate.timing_ms["queue"] = round((perf_counter() - started) * 1000, 3)
+            await self._surfaces[surface].run(slate)
+        slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
+        return render(slate)
+
+
+def render(slate: Slate) -> ListAnswer:
+    """Return the answer that a finished slate stands for."""
+    reason = reasons(slate)
+    items = []
+    shown = slate.candidates
+    columns = zip(shown.slots.tolist(), shown.scores.tolist(), shown.sources.tolist(), strict=True)
+    for position, (slot, score, bits) in enumerate(columns):
+        item = slate.replica.item(slot)
+        sources = slate.sources_of(bits)
+        items.append(
+            ListedItem(
+                item_id=slate.replica.item_id(slot),
+                score=score,  # NaN becomes null
+                sources=sources,
+                reason=reason(item, sources),
+                position=position,
+                title=item.title if item is not None else "",
+                genres=item.genres if item is not None else [],
+            )
+        )
+    return ListAnswer(
+        request_id=slate.request_id,
+        user_id=slate.user_id,
+        surface=slate.surface,
+        items=items,
+        model=ModelVersion(*slate.model),
+        degraded=slate.degraded or None,
+        timing_ms=slate.timing_ms,
+        explain=slate.reports if slate.query.explain else UNSET,
+    )

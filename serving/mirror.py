@@ -1,0 +1,273 @@
+"""The models and the catalogue in this process's memory, kept up with Redis and survived by a copy on disk."""
+
+import asyncio
+import gc
+import logging
+import os
+import struct
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from online_models.ranker import SnapshotError
+from online_models.replica import Replica
+from online_models.sources import Source, default_sources
+from state.entries import CATALOGUE, StateDecodeError, Table
+from state.records import Item
+from state.settings import Settings
+from state.store import AsyncStore, StoreUnavailableError, TableChanges
+
+_SLICE_S = 0.003
+_FIRST_SLICE_ROWS = 64
+_MOST_SLICE_ROWS = 4096
+_RETRY_S = 0.25
+_CLOCK_EVERY_S = 0.25
+_REBUILD_PATIENCE_S = 600.0
+_SAVE_EVERY_S = 30.0
+_SAVE_SHARE = 0.02
+"""Of the time at most goes into saving: a replica that takes long to save is saved more rarely."""
+_MAX_WRITTEN = 10_000
+_MAX_WITHHELD = 100_000
+_log = logging.getLogger("serving")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One replica and the candidate sources over it."""
+
+    replica: Replica
+    sources: Mapping[str, Source]
+
+    @classmethod
+    def of(cls, replica: Replica) -> "Loaded":
+        return cls(replica, {source.name: source for source in default_sources(replica)})
+
+
+class Mirror:
+    """Follows the tables. Changes are applied in slices of a few milliseconds between requests; a full load builds a
+    new replica beside the old one and swaps it in. Without Redis the last replica stays, at first the one on disk.
+    """
+
+    def __init__(self, settings: Settings, store: AsyncStore) -> None:
+        self._store = store
+        self._path = settings.home / f"replica-{settings.namespace or 'default'}.bin"
+        self.current = Loaded.of(Replica())
+        self._changing = asyncio.Lock()
+        self.origin = ""
+        """`redis` or `disk`: where the current replica came from; empty before there is one."""
+        self.degraded: str | None = "nothing is loaded yet"
+        self._stream_ms = 0
+        self._clock_read_at = float("-inf")
+        self._rebuilding_since: float | None = None
+        self._unsaved = False
+        self._written: OrderedDict[str, Item] = OrderedDict()
+        self._withheld: OrderedDict[str, Item | None] = OrderedDict()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.origin)
+
+    @property
+    def now_ms(self) -> int:
+        """Stream time; the wall clock's before there was an event."""
+        return self._stream_ms or int(time.time() * 1000)
+
+    async def start(self) -> None:
+        """Take the copy on disk, if there is one, and follow the store in the background."""
+        await self._load_from_disk()
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._save_now_and_then())]
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._unsaved:
+            await self.save()
+
+    # Catalogue writes of this process, until the replica has them.
+
+    def wrote(self, item_id: str, item: Item | None) -> None:
+        """Remember a catalogue write of this process: a hidden or deleted item is gone from its lists at once."""
+        self._written.pop(item_id, None)
+        self._withheld.pop(item_id, None)
+        if item is None or item.status == "hidden":
+            self._withheld[item_id] = item
+        else:
+            self._written[item_id] = item
+        if len(self._written) > _MAX_WRITTEN:
+            self._written.popitem(last=False)
+        if len(self._withheld) > _MAX_WITHHELD:
+            self._withheld.popitem(last=False)
+
+    @property
+    def withheld(self) -> Iterable[str]:
+        """Items that this process hid or deleted and that the replica may still hold."""
+        return self._withheld
+
+    def item(self, item_id: str) -> Item | None:
+        """Return the catalogue entry as far as this process knows it."""
+        if item_id in self._withheld:
+            return self._withheld[item_id]
+        if item_id in self._written:
+            return self._written[item_id]
+        slot = self.current.replica.slot(item_id)
+        return None if slot is None else self.current.replica.item(slot)
+
+    def genres(self, item_id: str | None) -> Sequence[str]:
+        """Return the item's genres, none when it is not known."""
+        item = None if item_id is None else self.item(item_id)
+        return [] if item is None else item.genres
+
+    def _confirm(self, rows: Mapping[str, Item | None]) -> None:
+        """Forget writes that have come back from the store."""
+        for written in (self._written, self._withheld):
+            for item_id in [i for i in written if i in rows and rows[i] == written[i]]:
+                del written[item_id]
+
+    # Following the store.
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for changes in self._store.follow(Replica.TABLES):
+                    await self._take(changes)
+                    await self._read_clock()
+            except (StoreUnavailableError, StateDecodeError) as error:
+                trouble = f"not up to date: {error}"
+                if trouble != self.degraded:
+                    _log.warning("going on with what is in memory: %s", error)
+                self.degraded = trouble
+            except Exception:
+                # A bug here must not leave the process with a copy that silently grows old.
+                _log.exception("following the store failed")
+                self.degraded = "not up to date: unexpected error"
+            await asyncio.sleep(_RETRY_S)
+
+    async def _take(self, changes: TableChanges) -> None:
+        if changes.complete:
+            replica = Replica()
+            await _apply_in_slices(replica, changes.rows)
+            self._refuse_half_built(replica)
+            self.current = Loaded.of(replica)
+            gc.freeze()  # the replica lives long: collections that walk it would stop all requests
+            self.origin = "redis"
+            _log.info("loaded %d items", replica.n_items)
+        elif changes.rows:
+            async with self._changing:
+                await _apply_in_slices(self.current.replica, changes.rows)
+        else:
+            self.current.replica.maintain(_SLICE_S)
+        self._confirm(changes.rows.get(CATALOGUE, {}))
+        self._unsaved |= bool(changes.rows)
+        self.degraded = None
+
+    def _refuse_half_built(self, replica: Replica) -> None:
+        """Keep what is in memory while an emptied Redis is rebuilt from the log. Raise `StoreUnavailableError`."""
+        if 2 * replica.n_items >= self.current.replica.n_items:
+            self._rebuilding_since = None
+            return
+        now = time.monotonic()
+        self._rebuilding_since = self._rebuilding_since or now
+        if now - self._rebuilding_since < _REBUILD_PATIENCE_S:
+            raise StoreUnavailableError(
+                f"Redis is being rebuilt: {replica.n_items} of {self.current.replica.n_items} items so far"
+            )
+
+    async def _read_clock(self) -> None:
+        now = time.monotonic()
+        if now - self._clock_read_at >= _CLOCK_EVERY_S:
+            marks = await self._store.watermarks("features")
+            self._stream_ms = max((mark.stream_ts for mark in marks.values()), default=0)
+            self._clock_read_at = now
+
+    # The copy on disk.
+
+    async def _load_from_disk(self) -> None:
+        try:
+            self._stream_ms, replica = await asyncio.to_thread(_read_copy, self._path)
+        except FileNotFoundError:
+            return
+        except (OSError, SnapshotError) as error:
+            _log.warning("%s is not used: %s", self._path.name, error)
+            return
+        self.current = Loaded.of(replica)
+        self.origin = "disk"
+        self.degraded = "from the copy on disk"
+
+    async def _save_now_and_then(self) -> None:
+        pause_s = _SAVE_EVERY_S
+        while True:
+            await asyncio.sleep(pause_s)
+            if self._unsaved and not _saved_lately(self._path):
+                started = time.monotonic()
+                await self.save()
+                pause_s = max(_SAVE_EVERY_S, (time.monotonic() - started) / _SAVE_SHARE)
+
+    async def save(self) -> None:
+        """Write the copy on disk; a failure is logged."""
+        try:
+            async with self._changing:
+                self._unsaved = False
+                snapshot = await asyncio.to_thread(self.current.replica.to_bytes)
+            await asyncio.to_thread(_write_copy, self._path, self._stream_ms, snapshot)
+        except OSError as error:
+            _log.warning("%s is not saved: %s", self._path.name, error)
+
+
+async def _apply_in_slices(replica: Replica, rows: Mapping[Table[Any], Mapping[str, Any]]) -> None:
+    """Apply a few rows at a time, as many as take about `_SLICE_S`, and let requests run in between."""
+    n_rows = _FIRST_SLICE_ROWS
+    for table, changed in rows.items():
+        left = iter(changed.items())
+        while some := dict(islice(left, n_rows)):
+            started = time.perf_counter()
+            replica.apply({table: some})
+            took_s = time.perf_counter() - started
+            if took_s > _SLICE_S:
+                n_rows = max(1, n_rows // 2)
+            elif took_s < _SLICE_S / 3:
+                n_rows = min(_MOST_SLICE_ROWS, 2 * n_rows)
+            await asyncio.sleep(0)
+
+
+_HEADER = struct.Struct("<8sQI")
+_MAGIC = b"freshet1"
+
+
+def _write_copy(path: Path, stream_ms: int, snapshot: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    with partial.open("wb") as file:
+        file.write(_HEADER.pack(_MAGIC, stream_ms, zlib.crc32(snapshot)))
+        file.write(snapshot)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read_copy(path: Path) -> tuple[int, Replica]:
+    """Return stream time and replica. Raise `SnapshotError` for a damaged file or another version's."""
+    content = path.read_bytes()
+    if len(content) < _HEADER.size:
+        raise SnapshotError(f"expected a header of {_HEADER.size} bytes, got {len(content)} bytes in all")
+    magic, stream_ms, checksum = _HEADER.unpack_from(content)
+    snapshot = content[_HEADER.size :]
+    if magic != _MAGIC:
+        raise SnapshotError(f"expected {_MAGIC!r}, got {magic!r}")
+    if zlib.crc32(snapshot) != checksum:
+        raise SnapshotError("its checksum is wrong")
+    return stream_ms, Replica.from_bytes(snapshot)
+
+
+def _saved_lately(path: Path) -> bool:
+    """Tell whether another worker of this machine has just saved."""
+    try:
+        return time.time() - path.stat().st_mtime < _SAVE_EVERY_S / 2
+    except FileNotFoundError:
+        return False

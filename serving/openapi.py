@@ -1,0 +1,157 @@
+"""The OpenAPI document, made from the types that validate requests and encode answers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from serving import answers, queries
+from serving.problems import CONTENT_TYPE, Problem
+from serving.resources.operation import Live, Ready
+from serving.resources.users import Feedback
+from state.records import Event, Item
+
+
+class EventBatch(Struct):
+    """Many events; each is judged by itself."""
+
+    events: list[Event]
+
+
+class ItemBatch(Struct):
+    """Many items; each is judged by itself."""
+
+    items: list[Item]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call as published."""
+
+    method: str
+    path: str
+    summary: str
+    answer: type[Struct] | str
+    """A struct, or the content type of what is no JSON."""
+    query: type[Struct] = queries.NoQuery
+    bodies: tuple[type[Struct], ...] = ()
+    status: int = 200
+    problems: tuple[int, ...] = (400,)
+
+
+API_VERSION = "1.0.0"
+_BATCH = (400, 413, 429)
+_ITEM = "/v1/items/{item_id}"
+_USER = "/v1/users/{user_id}"
+OPERATIONS = (
+    Operation(
+        "post", "/v1/events", "Take events, one or many", answers.BatchAnswer,
+        bodies=(EventBatch, Event), status=202, problems=_BATCH,
+    ),
+    Operation(
+        "put", "/v1/items", "Add or replace catalogue items, one or many", answers.BatchAnswer,
+        bodies=(ItemBatch, Item), status=202, problems=_BATCH,
+    ),
+    Operation("get", _ITEM, "A catalogue entry and its activity", answers.ItemAnswer, problems=(400, 404)),
+    Operation(
+        "patch", _ITEM, "Change fields; null takes a value away", answers.BatchAnswer,
+        bodies=(Item,), status=202, problems=(404, *_BATCH),
+    ),
+    Operation("delete", _ITEM, "Delete an item", answers.BatchAnswer, status=202, problems=(400, 404, 429)),
+    Operation(
+        "get", f"{_ITEM}/similar", "More like this item", answers.ListAnswer, queries.SurfaceQuery, problems=(400, 404)
+    ),
+    Operation("get", _USER, "What is known of a user", answers.UserAnswer),
+    Operation(
+        "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer, queries.RecommendationQuery
+    ),
+    Operation(
+        "post", f"{_USER}/feedback", "Explicit feedback: in the user's very next list", answers.FeedbackAnswer,
+        bodies=(Feedback,), status=202, problems=_BATCH,
+    ),
+    Operation("get", "/v1/popular", "What most people take these days", answers.ListAnswer, queries.SurfaceQuery),
+    Operation("get", "/v1/trending", "What is taken most at the moment", answers.ListAnswer, queries.TrendingQuery),
+    Operation("get", "/health/live", "Does the process answer?", Live, problems=()),
+    Operation("get", "/health/ready", "Can it answer lists?", Ready, problems=()),
+    Operation("get", "/metrics", "Prometheus metrics", "text/plain", problems=()),
+)  # fmt: skip
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document."""
+    described: set[type[Struct]] = {Problem}
+    for operation in OPERATIONS:
+        described.update(operation.bodies)
+        if not isinstance(operation.answer, str):
+            described.add(operation.answer)
+    ordered = sorted(described, key=lambda kind: kind.__name__)
+    references, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    schemas = dict(zip(ordered, references, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _described(operation, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Freshet",
+            "version": API_VERSION,
+            "description": "A streaming-first recommendation engine: what a user did a moment ago is in the next list.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _described(operation: Operation, schemas: dict[type[Struct], dict[str, Any]]) -> dict[str, Any]:
+    in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    name = "_".join(part.strip("{}") for part in operation.path.split("/") if part)
+    described: dict[str, Any] = {
+        "operationId": f"{operation.method}_{name}",
+        "summary": operation.summary,
+        "parameters": [
+            {
+                "name": parameter,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "minLength": 1, "maxLength": queries.MAX_IDENTIFIER},
+            }
+            for parameter in in_path
+        ]
+        + _query_parameters(operation.query),
+        "responses": {str(operation.status): {"description": "Done", "content": _content(operation.answer, schemas)}},
+    }
+    for status in operation.problems:
+        described["responses"][str(status)] = {
+            "description": "A problem document (RFC 9457)",
+            "content": {CONTENT_TYPE: {"schema": schemas[Problem]}},
+        }
+    if operation.path == "/health/ready":
+        described["responses"]["503"] = {"description": "Not yet", "content": _content(operation.answer, schemas)}
+    if operation.bodies:
+        any_of = [schemas[body] for body in operation.bodies]
+        schema = any_of[0] if len(any_of) == 1 else {"anyOf": any_of}
+        if operation.method == "patch":
+            schema = {"type": "object", "description": "Any of an Item's fields"}
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return described
+
+
+def _content(answer: type[Struct] | str, schemas: dict[type[Struct], dict[str, Any]]) -> dict[str, Any]:
+    if isinstance(answer, str):
+        return {answer: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": schemas[answer]}}
+
+
+def _query_parameters(query: type[Struct]) -> list[dict[str, Any]]:
+    properties = msgspec.json.schema(query)["$defs"][query.__name__]["properties"]
+    parameters = []
+    for name, schema in properties.items():
+        parameter = {"name": name, "in": "query", "required": False, "schema": schema}
+        if schema.get("type") == "array":
+            parameter |= {"style": "form", "explode": True}
+        if description := schema.pop("description", None):
+            parameter["description"] = description
+        parameters.append(parameter)
+    return parameters

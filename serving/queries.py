@@ -1,0 +1,110 @@
+"""Query parameters of the list surfaces: one struct each, which validates them and is published as OpenAPI."""
+
+import functools
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from serving.problems import ProblemError
+from state.records import Identifier, ShortText
+from state.validation import InvalidInputError, check_identifier, field_and_reason
+
+MAX_IDENTIFIER = 128
+Q = TypeVar("Q", bound=Struct)
+
+
+class NoQuery(Struct, forbid_unknown_fields=True, frozen=True):
+    """A call without parameters."""
+
+
+class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What every list surface understands."""
+
+    limit: Annotated[int, Meta(ge=1, le=100, description="items wanted")] = 20
+    genre: Annotated[list[ShortText], Meta(max_length=64, description="only items of one of these genres")] = []
+    exclude: Annotated[list[Identifier], Meta(max_length=1000, description="item ids to leave out")] = []
+    seen: Annotated[
+        Literal["hide", "show", "only"], Meta(description="what becomes of items that the user has consumed")
+    ] = "hide"
+    device: Annotated[str, Meta(max_length=64, description="logged with the impression")] | None = None
+    session_id: Annotated[Identifier, Meta(description="logged with the impression")] | None = None
+    explain: Annotated[bool, Meta(description="tell what each stage kept and dropped")] = False
+
+
+class RecommendationQuery(ListQuery, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Lists of one user."""
+
+    surface: Literal["home", "popular", "trending"] = "home"
+
+
+class SurfaceQuery(ListQuery, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Lists that need no user, and respect one when they are told."""
+
+    user_id: Annotated[Identifier, Meta(description="whose hidden and consumed items are left out")] | None = None
+
+
+class TrendingQuery(SurfaceQuery, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Trending items."""
+
+    window: Annotated[Literal["5m", "1h", "1d"], Meta(description="over which activity is counted")] = "1h"
+
+
+def parse_query(kind: type[Q], params: Mapping[str, str | list[str]]) -> Q:
+    """Convert and check a query string. Raise `ProblemError` that names the parameter and what is allowed.
+
+    A parameter that takes several values is repeated, or separates them by commas.
+    """
+    lists = _list_parameters(kind)
+    values: dict[str, str | list[str]] = {}
+    for name, given in params.items():
+        if name in lists:
+            parts = [given] if isinstance(given, str) else given
+            values[name] = [value for part in parts for value in part.split(",") if value]
+        elif isinstance(given, str):
+            values[name] = given
+        else:
+            raise ProblemError(400, f"{name}: given {len(given)} times, expected once", field=name)
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        field, reason = field_and_reason(str(error))
+        name = field.partition("[")[0]
+        raise ProblemError(400, f"{name}: {reason}", field=name, allowed=_allowed(kind, name)) from error
+
+
+def path_identifier(name: str, value: str) -> str:
+    """Check an id that is part of the path. Raise `InvalidInputError`."""
+    if len(value) > MAX_IDENTIFIER:
+        raise InvalidInputError(name, f"longer than {MAX_IDENTIFIER} characters")
+    check_identifier(name, value)
+    return value
+
+
+@functools.cache
+def _list_parameters(kind: type[Struct]) -> frozenset[str]:
+    info = msgspec.inspect.type_info(kind)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return frozenset(f.encode_name for f in info.fields if isinstance(_bare(f.type), msgspec.inspect.ListType))
+
+
+def _bare(declared: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    """Return the type without its description."""
+    return declared.type if isinstance(declared, msgspec.inspect.Metadata) else declared
+
+
+def _allowed(kind: type[Struct], name: str) -> list[str]:
+    """Return the values of a choice, or the names of all parameters for one that does not exist."""
+    schema = msgspec.json.schema(kind)
+    properties = schema["$defs"][kind.__name__]["properties"]
+    if name not in properties:
+        return sorted(properties)
+    declared = properties[name]
+    if "enum" in declared:
+        return [str(value) for value in declared["enum"]]
+    if declared.get("type") == "boolean":
+        return ["true", "false"]
+    if "minimum" in declared:
+        return [f"{declared['minimum']}..{declared['maximum']}"]
+    return [str(declared.get("type", "string"))]

@@ -1,0 +1,1 @@
+"""HTTP resources: they parse, call, and render; nothing else."""

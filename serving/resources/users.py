@@ -1,0 +1,170 @@
+"""`/v1/users/{id}`: lists, feedback, and what is known."""
+
+import time
+import uuid
+from collections import OrderedDict
+from typing import Annotated, Literal, get_args
+
+import falcon.asgi
+import msgspec
+from msgspec import Meta, Struct
+
+from online_models import activity, profiles
+from serving.answers import FeedbackAnswer, UserAnswer
+from serving.bodies import read_body, send
+from serving.event_log import Outbox
+from serving.lists import Lists
+from serving.mirror import Mirror
+from serving.problems import ProblemError
+from serving.queries import NoQuery, RecommendationQuery, parse_query, path_identifier
+from serving.resources.events import deliver
+from serving.users import KnownUser, Users
+from state.records import CleanEvent, Event, Identifier, ShortText, UserProfile
+from state.store import StoreUnavailableError
+from state.topics import EVENTS
+from state.validation import InvalidInputError, decode, parse_event
+
+_BODY_LIMIT = 64 * 1024
+_MAX_REMEMBERED_TIMES = 10_000
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+FeedbackType = Literal["like", "dislike", "save", "hide", "rating", "undo"]
+FEEDBACK_TYPES: tuple[str, ...] = get_args(FeedbackType)
+
+
+class Feedback(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What a user says of an item."""
+
+    item_id: Identifier
+    type: FeedbackType
+    value: float | ShortText | None = None
+    """Stars of a rating; the type that an undo takes back, all when absent."""
+    event_id: Identifier | None = None
+    """Given by clients that may send the same feedback twice."""
+    ts: Annotated[int, Meta(description="epoch ms")] | None = None
+    request_id: Identifier | None = None
+    position: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    session_id: Identifier | None = None
+
+
+_feedback_decoder = msgspec.json.Decoder(Feedback)
+
+
+def parse_feedback(body: bytes) -> Feedback:
+    """Decode and check. Raise `InvalidInputError`, or `ProblemError` that says which types there are."""
+    try:
+        return decode(_feedback_decoder, body, _BODY_LIMIT)
+    except InvalidInputError as error:
+        if error.field == "type":
+            raise ProblemError(400, "type: this is no feedback", field="type", allowed=FEEDBACK_TYPES) from error
+        raise
+
+
+class Recommendations:
+    """Ranked lists of one user."""
+
+    def __init__(self, lists: Lists) -> None:
+        self._lists = lists
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
+        query = parse_query(RecommendationQuery, req.params)
+        path_identifier("user_id", user_id)
+        send(resp, await self._lists.answer(query.surface, query, user_id=user_id))
+
+
+class UserFeedback:
+    """Explicit feedback: in the user's next list, whatever the flows do."""
+
+    def __init__(self, users: Users, outbox: Outbox) -> None:
+        self._users = users
+        self._outbox = outbox
+        self._newest: OrderedDict[str, int] = OrderedDict()
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
+        parse_query(NoQuery, req.params)
+        path_identifier("user_id", user_id)
+        feedback = parse_feedback(await read_body(req, _BODY_LIMIT))
+        now_ms = int(time.time() * 1000)
+        given = {name: value for name, value in msgspec.structs.asdict(feedback).items() if value is not None}
+        given.setdefault("event_id", uuid.uuid4().hex)
+        if feedback.ts is None:
+            given["ts"] = self._next_ts(user_id, now_ms)
+        raw = _encode(given | {"user_id": user_id})
+        event = parse_event(raw, now_ms)
+        # The overlay first: an event that the flow has applied before it is in the overlay would never leave it.
+        trouble = await self._users.add_feedback(clean(event))
+        delivery = await deliver(self._outbox, EVENTS, [(user_id, raw)])
+        degraded = {} if trouble is None else {"store": trouble}
+        if delivery.failed:
+            degraded["events"] = f"not taken by Kafka: {delivery.failed[0]}"
+        send(
+            resp,
+            FeedbackAnswer(event_id=event.event_id, pending=delivery.n_pending, degraded=degraded or None),
+            202,
+        )
+
+    def _next_ts(self, user_id: str, now_ms: int) -> int:
+        """Return a time after the user's last feedback: times decide which feedback stands."""
+        ts = max(now_ms, self._newest.pop(user_id, 0) + 1)
+        self._newest[user_id] = ts
+        if len(self._newest) > _MAX_REMEMBERED_TIMES:
+            self._newest.popitem(last=False)
+        return ts
+
+
+def clean(event: Event) -> CleanEvent:
+    """Return the event as `flows.clean` will pass it on."""
+    return CleanEvent(
+        event_id=event.event_id,
+        type=event.type,
+        user_id=event.user_id,
+        item_id=event.item_id,
+        ts=event.ts,
+        session_id=event.session_id,
+        request_id=event.request_id,
+        position=event.position,
+        value=event.value,
+        context=event.context,
+    )
+
+
+class OneUser:
+    """What is known of a user."""
+
+    def __init__(self, users: Users, mirror: Mirror) -> None:
+        self._users = users
+        self._mirror = mirror
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
+        parse_query(NoQuery, req.params)
+        path_identifier("user_id", user_id)
+        degraded = None
+        try:
+            user = await self._users.read(user_id)
+        except StoreUnavailableError as error:
+            user = self._users.from_memory(user_id)
+            degraded = {"store": str(error)}
+        send(resp, describe(user, self._mirror.now_ms, degraded))
+
+
+def describe(user: KnownUser, now_ms: int, degraded: dict[str, str] | None) -> UserAnswer:
+    """Return what is told of a user."""
+    profile = user.profile or UserProfile()
+    affinity = profiles.affinity_at(profile, max(now_ms, profile.affinity_ts))
+    return UserAnswer(
+        user_id=user.user_id,
+        counts=profile.activity.counts,
+        windows=activity.windows(profile.activity, max(now_ms, profile.last_ts)),
+        recent=[msgspec.structs.asdict(step) for step in reversed(profile.recent)],
+        affinity=dict(sorted(affinity.items(), key=lambda pair: -pair[1])),
+        liked=sorted(profiles.liked(profile)),
+        disliked=sorted(profiles.disliked(profile)),
+        saved=sorted(profiles.saved(profile)),
+        hidden=sorted(user.hidden),
+        ratings=profile.ratings,
+        first_ts=profile.first_ts or None,
+        last_ts=profile.last_ts or None,
+        pending=user.n_pending,
+        degraded=degraded,
+    )

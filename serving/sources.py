@@ -1,0 +1,100 @@
+"""Where candidates come from: the models' sources, and those that answer a request's own terms."""
+
+from typing import Protocol
+
+import numpy as np
+
+from online_models.sources import Retrieved
+from serving.pipeline import Slate
+
+PER_SOURCE = 200
+"""With six sources enough for 500 distinct candidates."""
+
+
+class Source(Protocol):
+    """Gives candidates for one slate, best first; None when it has nothing to do with the request."""
+
+    @property
+    def name(self) -> str: ...
+
+    def retrieve(self, slate: Slate) -> Retrieved | None: ...
+
+
+class Model:
+    """One of the models' candidate sources, by name."""
+
+    def __init__(self, name: str, k: int = PER_SOURCE) -> None:
+        self.name = name
+        self._k = k
+
+    def retrieve(self, slate: Slate) -> Retrieved:
+        assert slate.context is not None
+        return slate.loaded.sources[self.name].retrieve(slate.context, self._k)
+
+
+class Popular:
+    """The most popular items, of the wanted genres if there are any."""
+
+    name = "popular"
+
+    def __init__(self, k: int = 500, half_life: str = "8d") -> None:
+        self._k = k
+        self._half_life = half_life
+
+    def retrieve(self, slate: Slate) -> Retrieved:
+        genres = slate.query.genre
+        where = slate.replica.with_genres(genres) if genres else None
+        return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, self._half_life, where)
+
+
+class Trending:
+    """The items with most activity in the request's window."""
+
+    name = "trending"
+
+    def __init__(self, k: int = 500) -> None:
+        self._k = k
+
+    def retrieve(self, slate: Slate) -> Retrieved:
+        genres = slate.query.genre
+        where = slate.replica.with_genres(genres) if genres else None
+        return slate.replica.trending(self._k + _n_to_drop(slate), slate.window, slate.now_ms, where)
+
+
+class Matching:
+    """All items that a filter asks for, most popular first: so that a narrow filter still fills the list (R3)."""
+
+    name = "matching"
+
+    def __init__(self, k: int = 500) -> None:
+        self._k = k
+
+    def retrieve(self, slate: Slate) -> Retrieved | None:
+        if not slate.query.genre:
+            return None
+        where = slate.replica.with_genres(slate.query.genre)
+        return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, where=where)
+
+
+class Consumed:
+    """What the user has consumed, newest first, when that is asked for."""
+
+    name = "consumed"
+
+    def retrieve(self, slate: Slate) -> Retrieved | None:
+        if slate.query.seen != "only" or slate.user is None or slate.user.profile is None:
+            return None
+        seen = slate.user.profile.seen
+        newest = sorted(seen, key=seen.__getitem__, reverse=True)
+        slots = slate.replica.slots(newest)
+        return slots, np.arange(len(slots), 0, -1, dtype=np.float32)
+
+
+def _n_to_drop(slate: Slate) -> int:
+    """Return how many items filters may drop at most: with that many more, a list is full whatever they drop."""
+    n = len(slate.query.exclude) + 1
+    if slate.user is not None:
+        n += len(slate.user.hidden)
+        if slate.user.profile is not None:
+            n += len(slate.user.profile.seen)
+    return n

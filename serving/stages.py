@@ -1,0 +1,238 @@
+"""The stages that surfaces are declared from."""
+
+from collections import Counter
+from collections.abc import Awaitable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.catalogue import NONE
+from online_models.sources import union
+from online_models.user_view import UserView
+from serving.filters import Filter
+from serving.pipeline import Candidates, Slate
+from serving.sources import Popular, Source, Trending
+from serving.users import Users
+
+MAX_RETRIEVED = 4000
+"""Distinct candidates before the filters."""
+MAX_SCORED = 500
+"""Candidates that the ranker sees, after the filters."""
+
+
+class ReadUser:
+    """Reads the user's state in one round trip; without Redis, what this process remembers of the user."""
+
+    name = "user"
+    deadline_ms = 60.0
+    skippable = False
+
+    def __init__(self, users: Users) -> None:
+        self._users = users
+
+    def run(self, slate: Slate) -> Awaitable[None] | None:
+        if slate.user_id is None:
+            return None
+        return self._read(slate, slate.user_id)
+
+    async def _read(self, slate: Slate, user_id: str) -> None:
+        slate.user = await self._users.read(user_id, slate.query.session_id)
+        slate.notes["pending_feedback"] = slate.user.n_pending
+
+    def fallback(self, slate: Slate) -> None:
+        if slate.user_id is not None:
+            slate.user = self._users.from_memory(slate.user_id)
+
+
+class Hydrate:
+    """Resolves the user's history, or the item that the list is about, against the models in memory."""
+
+    name = "hydrate"
+    deadline_ms = 20.0
+    skippable = False
+
+    def run(self, slate: Slate) -> None:
+        if slate.anchor is not None:
+            view = UserView.of_items((slate.replica.item_id(slate.anchor),), slate.now_ms)
+        else:
+            profile = None if slate.user is None else slate.user.profile
+            view = UserView.of(profile, max(slate.now_ms, 0 if profile is None else profile.last_ts))
+        slate.context = slate.replica.context(view)
+
+    def fallback(self, slate: Slate) -> None:
+        slate.context = slate.replica.context(UserView(slate.now_ms))
+
+
+class Retrieve:
+    """Asks every source; one that fails is left out and named."""
+
+    name = "retrieve"
+    deadline_ms = 20.0
+    skippable = False
+
+    def __init__(self, *sources: Source) -> None:
+        self._sources = sources
+
+    def run(self, slate: Slate) -> None:
+        retrieved = {}
+        for source in self._sources:
+            try:
+                found = source.retrieve(slate)
+            except Exception as error:
+                slate.fail(f"source {source.name}", error)
+                continue
+            if found is not None:
+                retrieved[source.name] = found
+                slate.notes[source.name] = len(found[0])
+        merged = union(slate.replica.columns, retrieved, MAX_RETRIEVED)
+        slate.source_names = tuple(merged.sources)
+        slate.candidates = Candidates(merged.slots, merged.membership, np.full(len(merged.slots), np.nan))
+
+    def fallback(self, slate: Slate) -> None:
+        slots, _ = slate.replica.popular(MAX_SCORED, slate.now_ms)
+        slate.source_names = ("popular",)
+        slate.candidates = Candidates(slots, np.ones(len(slots), np.uint32), np.full(len(slots), np.nan))
+
+
+class Drop:
+    """Applies filters, cheapest first, and counts what each dropped."""
+
+    name = "filter"
+    deadline_ms = 20.0
+    skippable = False
+
+    def __init__(self, *filters: Filter) -> None:
+        self._filters = filters
+
+    def run(self, slate: Slate) -> None:
+        candidates = slate.candidates
+        for rule in self._filters:
+            try:
+                kept = rule.keep(slate, candidates.slots)
+            except Exception as error:
+                slate.fail(f"filter {rule.name}", error)
+                kept = np.zeros(len(candidates), np.bool_) if rule.fails_closed else None
+            if kept is not None:
+                slate.notes[rule.name] = int(len(kept) - np.count_nonzero(kept))
+                candidates = candidates.take(kept)
+        slate.candidates = candidates
+
+    def fallback(self, slate: Slate) -> None:
+        slate.candidates = Candidates.none()
+
+
+class Score:
+    """One vectorised pass of the online ranker over the first `MAX_SCORED` candidates, to which sources took turns."""
+
+    name = "score"
+    deadline_ms = 20.0
+    skippable = True
+
+    def run(self, slate: Slate) -> None:
+        assert slate.context is not None
+        candidates = slate.candidates.take(slice(MAX_SCORED))
+        features = slate.replica.features(slate.context, candidates.slots)
+        scores = slate.replica.score(features)
+        slate.candidates = Candidates(candidates.slots, candidates.sources, scores, features)
+        slate.model = (slate.replica.model_name, slate.replica.model_version)
+        slate.notes["scored"] = len(candidates)
+
+    def fallback(self, slate: Slate) -> None:
+        """Popularity orders what the ranker did not."""
+        ScoreBy(Popular()).run(slate)
+
+
+class ScoreBy:
+    """Candidates have the score that a source gives them; others keep its order behind them, with 0."""
+
+    name = "score"
+    deadline_ms = 20.0
+    skippable = True
+
+    def __init__(self, source: Popular | Trending) -> None:
+        self._source = source
+
+    def run(self, slate: Slate) -> None:
+        candidates = slate.candidates
+        slots, values = self._source.retrieve(slate)
+        by_slot = np.zeros(slate.replica.n_slots)
+        by_slot[slots] = values
+        scores = by_slot[candidates.slots]
+        slate.candidates = Candidates(candidates.slots, candidates.sources, scores)
+        slate.model = (self._source.name, "1")
+
+    def fallback(self, slate: Slate) -> None:
+        slate.model = ("none", "1")
+
+
+class Rank:
+    """Best score first; what has no finite score sinks. Equal scores keep the order of retrieval."""
+
+    name = "rank"
+    deadline_ms = 5.0
+    skippable = False
+
+    def run(self, slate: Slate) -> None:
+        scores = slate.candidates.scores
+        slate.candidates = slate.candidates.take(
+            np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
+        )
+
+    def fallback(self, slate: Slate) -> None:
+        """The order of retrieval stands."""
+
+
+class GenreCap:
+    """At most so many items of one genre among the first; when the candidates do not allow it, as few more as needed.
+
+    Takes the best candidate that breaks no cap, position by position. All others come behind, in order.
+    """
+
+    name = "rerank"
+    deadline_ms = 10.0
+    skippable = True
+
+    def __init__(self, at_most: int = 3, among: int = 10) -> None:
+        self._at_most = at_most
+        self._among = among
+
+    def run(self, slate: Slate) -> None:
+        among = min(self._among, slate.query.limit, len(slate.candidates))
+        genres = slate.replica.columns.catalogue.genres[slate.candidates.slots]
+        chosen = self._choose(genres, among)
+        rest = np.ones(len(slate.candidates), np.bool_)
+        rest[chosen] = False
+        order = np.concatenate([np.array(chosen, np.intp), np.flatnonzero(rest)])
+        slate.candidates = slate.candidates.take(order)
+        slate.notes["genre_cap_relaxed"] = among - len(chosen)
+
+    def fallback(self, slate: Slate) -> None:
+        """The ranker's order stands."""
+
+    def _choose(self, genres: NDArray[np.int32], n_wanted: int) -> list[int]:
+        """Return the positions that break no cap, at most as many as wanted; `genres` is padded, shape (n, width)."""
+        counts: Counter[int] = Counter()
+        free = np.ones(len(genres), np.bool_)
+        chosen: list[int] = []
+        while len(chosen) < n_wanted and free[position := int(free.argmax())]:
+            chosen.append(position)
+            free[position] = False
+            of_item = [genre for genre in genres[position].tolist() if genre != NONE]
+            counts.update(of_item)
+            for genre in of_item:
+                if counts[genre] == self._at_most:
+                    free &= (genres != genre).all(axis=1)
+        return chosen
+
+
+class Select:
+    """Takes as many as were asked for."""
+
+    name = "select"
+    deadline_ms = 5.0
+    skippable = False
+
+    def run(self, slate: Slate) -> None:
+        slate.candidates = slate.candidates.take(slice(slate.query.limit))
+
+    fallback = run

@@ -1,0 +1,22 @@
+"""Surface `popular`: what most people take these days."""
+
+from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
+from serving.pipeline import Pipeline
+from serving.sources import Consumed, Popular
+from serving.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
+from serving.surfaces.parts import Parts
+
+
+def popular(parts: Parts) -> Pipeline:
+    """Decayed popularity, without a model."""
+    return Pipeline(
+        "popular",
+        ReadUser(parts.users),
+        Retrieve(Consumed(), Popular()),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), InGenre(), Seen()),
+        ScoreBy(Popular()),
+        Rank(),
+        Select(),
+        afterwards=(parts.impressions,),
+        observe=parts.observe,
+    )

@@ -1,0 +1,23 @@
+"""Surface `similar`: more like this item."""
+
+from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
+from serving.pipeline import Pipeline
+from serving.sources import Matching, Model, Popular
+from serving.stages import Drop, Hydrate, Rank, ReadUser, Retrieve, Score, Select
+from serving.surfaces.parts import Parts
+
+
+def similar(parts: Parts) -> Pipeline:
+    """What somebody who has just taken the item would take next; popular items when little is known of it."""
+    return Pipeline(
+        "similar",
+        ReadUser(parts.users),
+        Hydrate(),
+        Retrieve(Matching(), Model("covisitation"), Model("collaborative"), Model("content"), Popular(k=100)),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), InGenre(), Seen()),
+        Score(),
+        Rank(),
+        Select(),
+        afterwards=(parts.impressions,),
+        observe=parts.observe,
+    )

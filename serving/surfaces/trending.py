@@ -1,0 +1,22 @@
+"""Surface `trending`: what is taken most at the moment."""
+
+from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
+from serving.pipeline import Pipeline
+from serving.sources import Consumed, Popular, Trending
+from serving.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
+from serving.surfaces.parts import Parts
+
+
+def trending(parts: Parts) -> Pipeline:
+    """Most activity in the last 5 minutes, hour or day of stream time; popular items fill up a quiet window."""
+    return Pipeline(
+        "trending",
+        ReadUser(parts.users),
+        Retrieve(Consumed(), Trending(), Popular()),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), InGenre(), Seen()),
+        ScoreBy(Trending()),
+        Rank(),
+        Select(),
+        afterwards=(parts.impressions,),
+        observe=parts.observe,
+    )

@@ -1,0 +1,117 @@
+"""A user's state as serving sees it: one round trip, pending feedback folded in, and what is left without Redis."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from online_models import profiles
+from serving import telemetry
+from serving.breaker import Breaker
+from state.records import CleanEvent, UserProfile
+from state.store import AsyncStore, StoreUnavailableError
+
+_MAX_LOCAL_USERS = 10_000
+_MAX_LOCAL_EVENTS = 64
+_MAX_HIDDEN_USERS = 50_000
+
+GenresOf = Callable[[str | None], Sequence[str]]
+"""Item id -> its genres, empty when unknown."""
+
+
+@dataclass(slots=True)
+class KnownUser:
+    """One user at one moment, with the feedback that no flow has applied yet."""
+
+    user_id: str
+    profile: UserProfile | None
+    """None for somebody of whom nothing is known."""
+    hidden: frozenset[str]
+    n_pending: int = 0
+
+
+class Users:
+    """Reads users and takes their feedback.
+
+    Without Redis, feedback is kept in this process, and of each user it is remembered which items were hidden when
+    last read: these are never served, whatever else is missing.
+    """
+
+    def __init__(self, store: AsyncStore, genres_of: GenresOf) -> None:
+        self._store = store
+        self._genres_of = genres_of
+        self.breaker = Breaker(store.ping, self._write_local)
+        self._local: OrderedDict[str, dict[str, CleanEvent]] = OrderedDict()
+        self._hidden: OrderedDict[str, frozenset[str]] = OrderedDict()
+
+    async def read(self, user_id: str, session_id: str | None = None) -> KnownUser:
+        """Raise `StoreUnavailableError`; `from_memory` is what remains then."""
+        try:
+            state = await self.breaker.call(lambda: self._store.user_state(user_id, session_id))
+        except StoreUnavailableError:
+            telemetry.USER_READS.labels("error").inc()
+            raise
+        telemetry.USER_READS.labels("miss" if state.profile is None else "hit").inc()
+        pending = state.pending
+        if local := self._local.get(user_id):
+            pending = _in_order({event.event_id: event for event in pending} | local)
+        if state.profile is None and not pending:
+            return KnownUser(user_id, None, frozenset())
+        user = self._fold(user_id, state.profile or UserProfile(), pending)
+        self._remember(user_id, user.hidden)
+        return user
+
+    def from_memory(self, user_id: str) -> KnownUser:
+        """Return what this process knows by itself."""
+        user = self._fold(user_id, UserProfile(), _in_order(self._local.get(user_id, {})))
+        user.hidden |= self._hidden.get(user_id, frozenset())
+        return user
+
+    async def add_feedback(self, event: CleanEvent) -> str | None:
+        """Make feedback part of every later read; return what is wrong when only this process knows it."""
+        try:
+            await self.breaker.call(lambda: self._store.add_overlay(event))
+        except StoreUnavailableError as error:
+            self._keep_local(event)
+            return f"kept in this process for now: {error}"
+        return None
+
+    def _fold(self, user_id: str, profile: UserProfile, pending: Sequence[CleanEvent]) -> KnownUser:
+        for event in pending:
+            profiles.apply_event(profile, event, self._genres_of(event.item_id))
+        return KnownUser(user_id, profile, frozenset(profiles.hidden(profile)), len(pending))
+
+    def _remember(self, user_id: str, hidden: frozenset[str]) -> None:
+        if hidden:
+            self._hidden[user_id] = hidden
+            self._hidden.move_to_end(user_id)
+            if len(self._hidden) > _MAX_HIDDEN_USERS:
+                self._hidden.popitem(last=False)
+        elif user_id in self._hidden:
+            del self._hidden[user_id]
+
+    def _keep_local(self, event: CleanEvent) -> None:
+        events = self._local.setdefault(event.user_id, {})
+        events[event.event_id] = event
+        if len(events) > _MAX_LOCAL_EVENTS:
+            del events[next(iter(events))]
+        self._local.move_to_end(event.user_id)
+        if len(self._local) > _MAX_LOCAL_USERS:
+            self._local.popitem(last=False)
+
+    async def _write_local(self) -> None:
+        """Move feedback kept here into the overlay, except what flows have applied meanwhile.
+
+        A user's events are applied in the order they were posted, so a profile that is as new as the event has it.
+        """
+        for user_id, events in list(self._local.items()):
+            profile = (await self._store.user_state(user_id)).profile
+            for event in list(events.values()):
+                if profile is None or profile.last_ts < event.ts:
+                    await self._store.add_overlay(event)
+                del events[event.event_id]
+            if not events:
+                del self._local[user_id]
+
+
+def _in_order(events: dict[str, CleanEvent]) -> list[CleanEvent]:
+    return sorted(events.values(), key=lambda event: (event.ts, event.event_id))

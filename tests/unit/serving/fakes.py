@@ -1,0 +1,114 @@
+"""A replica of a few items whose scores are given, and slates over it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from online_models.catalogue import Catalogue
+from online_models.sources import Retrieved
+from serving.mirror import Loaded
+from serving.pipeline import Candidates, Slate
+from serving.queries import ListQuery
+from state.records import Activity, Item
+
+
+class FakeColumns:
+    def __init__(self, genres: Sequence[Sequence[str]], hidden: set[int]) -> None:
+        self.hidden = hidden
+        self.catalogue = Catalogue()
+        self.catalogue.reserve(len(genres))
+        for slot, of_item in enumerate(genres):
+            self.catalogue.put(slot, Item(item_id=f"i{slot}", genres=list(of_item)))
+
+    def servable(self, slots: Any) -> Any:
+        return np.array([slot not in self.hidden for slot in slots.tolist()], np.bool_)
+
+
+class FakeReplica:
+    """Item k is called `i<k>`, has genre `genres[k]`, popularity `n - k` and the ranker's score `scores[k]`."""
+
+    model_name = "fake"
+    model_version = "7"
+
+    def __init__(self, genres: Sequence[Sequence[str]], scores: Sequence[float] = (), hidden: set[int] | None = None):
+        self.genres = genres
+        self.n_items = len(genres)
+        self.scores = np.array(scores or np.linspace(1, 0, len(genres)))
+        self.columns = FakeColumns(genres, hidden or set())
+        self.broken: set[str] = set()
+
+    def slot(self, item_id: str) -> int | None:
+        number = item_id.removeprefix("i")
+        return int(number) if number.isdigit() and int(number) < self.n_items else None
+
+    @property
+    def n_slots(self) -> int:
+        return self.n_items
+
+    def slots(self, item_ids: Any) -> Any:
+        return np.array([slot for i in item_ids if (slot := self.slot(i)) is not None], np.int32)
+
+    def item_id(self, slot: int) -> str:
+        return f"i{slot}"
+
+    def item(self, slot: int) -> Item:
+        return Item(item_id=f"i{slot}", title=f"Title {slot}", genres=list(self.genres[slot]))
+
+    def activity(self, slot: int) -> Activity:
+        return Activity({"click": self.n_items - slot})
+
+    def servable(self, slots: Any) -> Any:
+        return self.columns.servable(slots)
+
+    def with_genres(self, genres: Sequence[str]) -> Any:
+        return np.array([bool(set(genres) & set(of_item)) for of_item in self.genres], np.bool_)
+
+    def context(self, view: Any) -> Any:
+        self._fail("context")
+        return view
+
+    def popular(self, k: int, now_ms: int, half_life: str = "8d", where: Any = None) -> Retrieved:
+        slots = np.arange(self.n_items, dtype=np.int32)
+        slots = slots if where is None else slots[where]
+        return slots[:k], (self.n_items - slots[:k]).astype(np.float32)
+
+    def trending(self, k: int, window: str, now_ms: int, where: Any = None) -> Retrieved:
+        slots, counts = self.popular(min(k, 3), now_ms, where=where)
+        return slots[::-1].copy(), counts
+
+    def features(self, context: Any, slots: Any) -> Any:
+        self._fail("features")
+        return np.stack([slots, self.scores[slots]], axis=1).astype(np.float32)
+
+    def score(self, features: Any) -> Any:
+        return features[:, 1].astype(np.float64)
+
+    def _fail(self, what: str) -> None:
+        if what in self.broken:
+            raise ArithmeticError(what)
+
+
+class FakeSource:
+    def __init__(self, name: str, slots: Sequence[int]) -> None:
+        self.name = name
+        self._slots = np.array(slots, np.int32)
+
+    def retrieve(self, context: Any, k: int) -> Retrieved:
+        return self._slots[:k], np.ones(len(self._slots[:k]), np.float32)
+
+
+def a_slate(replica: FakeReplica, sources: Mapping[str, Sequence[int]] = {}, **fields: Any) -> Slate:
+    query = fields.pop("query", ListQuery())
+    loaded = Loaded(replica, {name: FakeSource(name, slots) for name, slots in sources.items()})  # type: ignore[arg-type]
+    defaults = {"request_id": "r", "surface": "home", "now_ms": 10**12, "wall_ms": 10**12}
+    return Slate(query=query, loaded=loaded, **defaults | fields)
+
+
+def all_candidates(replica: FakeReplica) -> Candidates:
+    n = replica.n_items
+    return Candidates(np.arange(n, dtype=np.int32), np.ones(n, np.uint32), np.array(replica.scores, np.float64))
+
+
+def item_ids(slate: Slate) -> list[str]:
+    return [slate.replica.item_id(slot) for slot in slate.candidates.slots.tolist()]

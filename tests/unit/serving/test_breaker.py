@@ -1,0 +1,66 @@
+"""The circuit breaker."""
+
+import asyncio
+
+import pytest
+
+from serving.breaker import Breaker
+from state.store import StoreUnavailableError
+
+
+class Part:
+    def __init__(self) -> None:
+        self.alive = False
+        self.n_calls = 0
+
+    async def ask(self) -> str:
+        self.n_calls += 1
+        if not self.alive:
+            raise StoreUnavailableError("gone")
+        return "answer"
+
+    async def probe(self) -> None:
+        if not self.alive:
+            raise StoreUnavailableError("gone")
+
+
+async def test_nobody_waits_for_a_part_that_is_known_to_be_gone() -> None:
+    """R10"""
+    part = Part()
+    breaker = Breaker(part.probe)
+    for _ in range(10):
+        with pytest.raises(StoreUnavailableError):
+            await breaker.call(part.ask)
+    assert part.n_calls == 3
+    assert not breaker.closed
+    await breaker.aclose()
+
+
+async def test_calls_go_through_again_once_the_part_is_back() -> None:
+    """R10"""
+    part = Part()
+    written = []
+
+    async def on_close() -> None:
+        written.append("kept feedback")
+
+    breaker = Breaker(part.probe, on_close)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            await breaker.call(part.ask)
+    part.alive = True
+    async with asyncio.timeout(2):
+        while not breaker.closed:
+            await asyncio.sleep(0.005)
+    assert await breaker.call(part.ask) == "answer"
+    assert written == ["kept feedback"]
+
+
+async def test_a_single_failure_is_tolerated() -> None:
+    part = Part()
+    breaker = Breaker(part.probe)
+    with pytest.raises(StoreUnavailableError):
+        await breaker.call(part.ask)
+    part.alive = True
+    assert await breaker.call(part.ask) == "answer"
+    assert breaker.closed

@@ -1,0 +1,19 @@
+"""The OpenAPI document."""
+
+from openapi_spec_validator import validate
+
+from serving import openapi
+from state.records import EVENT_TYPES
+
+
+def test_the_document_is_valid_openapi() -> None:
+    validate(openapi.document())
+
+
+def test_it_says_what_the_validating_types_say() -> None:
+    document = openapi.document()
+    schemas = document["components"]["schemas"]
+    assert set(schemas["Event"]["properties"]["type"]["enum"]) == set(EVENT_TYPES)
+    parameters = document["paths"]["/v1/users/{user_id}/recommendations"]["get"]["parameters"]
+    limit = next(parameter for parameter in parameters if parameter["name"] == "limit")
+    assert (limit["schema"]["minimum"], limit["schema"]["maximum"], limit["schema"]["default"]) == (1, 100, 20)
