@@ -1,0 +1,5 @@
+"""`python -m ops` is `freshet`."""
+
+from ops.cli import main
+
+main()

@@ -1,0 +1,237 @@
+"""`freshet bench`: each benchmark prints a table, or JSON, and exits with 1 if a target is missed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ops.bench.report import Report
+    from ops.datasets import Dataset
+    from state.settings import Settings
+
+_Running = Annotated[
+    bool, typer.Option("--running", help="Measure the system that runs here, not one started for this.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+_Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Folder of the data set; default: FRESHET_DATA, ../shared/data, else simulated.",
+        show_default=False,
+    ),
+]
+_Limit = Annotated[int | None, typer.Option(min=100, help="Only the first N events.", show_default=False)]
+
+_N_USERS = 500
+
+
+def register(app: typer.Typer) -> None:
+    """Add `bench` and its commands to the application."""
+    bench = typer.Typer(help="Benchmarks, each beside a ceiling or a target.", no_args_is_help=True)
+    bench.command("freshness")(freshness)
+    bench.command("replay")(replay)
+    bench.command("serving")(serving)
+    bench.command("hides")(hides)
+    bench.command("all")(run_all)
+    app.add_typer(bench, name="bench")
+
+
+def freshness(
+    clicks: Annotated[int, typer.Option(min=10, help="Clicks per measurement.")] = 200,
+    load: Annotated[float, typer.Option(min=0, help="Other events a second in the second measurement.")] = 100.0,
+    data: _Data = None,
+    running: _Running = False,
+    as_json: _Json = False,
+) -> None:
+    """Time from posting a click until the user's features, and list, show it."""
+    with _system(running, data) as settings:
+        _finish([_freshness(settings, clicks, load)], as_json)
+
+
+def replay(data: _Data = None, limit: _Limit = None, as_json: _Json = False) -> None:
+    """Replay a data set into an empty system through all flows."""
+    from ops.bench.systems import own_system
+
+    console = _console()
+    with _failing_clearly(), _dataset(data) as dataset, own_system(console) as settings:
+        report = _replay(settings, dataset, limit, console)
+    _finish([report], as_json)
+
+
+def serving(
+    seconds: Annotated[float, typer.Option(min=1, help="Of each measurement.")] = 10.0,
+    data: _Data = None,
+    running: _Running = False,
+    as_json: _Json = False,
+) -> None:
+    """Requests a second and latency of lists, one worker, 1 and 50 clients."""
+    with _system(running, data) as settings:
+        _finish([_serving(settings, seconds)], as_json)
+
+
+def hides(
+    n: Annotated[int, typer.Option(min=1, help="How often.")] = 1000,
+    data: _Data = None,
+    running: _Running = False,
+    as_json: _Json = False,
+) -> None:
+    """Hide an item and ask at once: no list may show it."""
+    with _system(running, data) as settings:
+        _finish([_hides(settings, n)], as_json)
+
+
+def run_all(
+    data: _Data = None,
+    limit: _Limit = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each serving measurement.")] = 10.0,
+    clicks: Annotated[int, typer.Option(min=10, help="Of each freshness measurement.")] = 200,
+    n_hides: Annotated[int, typer.Option("--hides", min=1)] = 1000,
+    as_json: _Json = False,
+) -> None:
+    """All benchmarks, one after the other, on one system that starts empty."""
+    from ops.bench.systems import own_system
+
+    console = _console()
+    with _failing_clearly(), _dataset(data) as dataset, own_system(console) as settings:
+        steps: list[Callable[[], Report]] = [
+            lambda: _replay(settings, dataset, limit, console),
+            lambda: _serving(settings, seconds),
+            lambda: _freshness(settings, clicks, 100.0),
+            lambda: _hides(settings, n_hides),
+        ]
+        reports = []
+        for step in steps:
+            reports.append(step())
+            if not as_json:
+                _show(reports[-1])
+    _finish(reports, as_json, shown=True)
+
+
+def _freshness(settings: "Settings", clicks: int, load: float) -> "Report":
+    import asyncio
+
+    from ops.bench import freshness as bench
+    from ops.stack.status import address
+
+    alone = asyncio.run(bench.measure(address(settings), clicks, 0))
+    loaded = asyncio.run(bench.measure(address(settings), clicks, load))
+    return bench.report(alone, loaded, load)
+
+
+def _hides(settings: "Settings", n: int) -> "Report":
+    import asyncio
+    import uuid
+
+    from ops.bench import hides as bench
+    from ops.stack.status import address
+
+    return asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8]))
+
+
+def _replay(settings: "Settings", dataset: "Dataset", limit: int | None, console: "Console") -> "Report":
+    from ops.bench import replaying
+    from ops.bench.systems import pids
+    from ops.replay import Plan
+
+    return replaying.measure(settings, dataset, pids(settings), Plan(limit=limit), console)
+
+
+def _serving(settings: "Settings", seconds: float) -> "Report":
+    from ops.bench import serving as bench
+    from ops.bench.systems import bare_endpoint
+    from ops.stack.status import address
+
+    with bare_endpoint(settings) as ceiling_url:
+        return bench.measure(address(settings), bench.known_users(settings, _N_USERS), ceiling_url, seconds)
+
+
+@contextmanager
+def _system(running: bool, data: Path | None) -> Iterator["Settings"]:
+    """Yield the system to measure: the running one, or one of our own with a data set in it."""
+    from ops.bench.systems import own_system
+    from ops.replay import Plan, Summary
+    from ops.replay import replay as play
+    from ops.stack.home import local_settings
+
+    console = _console()
+    with _failing_clearly():
+        if running:
+            yield local_settings()
+            return
+        with _dataset(data) as dataset, own_system(console) as settings:
+            play(settings, dataset, Plan(), Summary(), console)
+            yield settings
+
+
+@contextmanager
+def _dataset(data: Path | None) -> Iterator["Dataset"]:
+    from tempfile import TemporaryDirectory
+
+    from ops.datasets import default_folder, detect
+    from ops.datasets.simulated import simulated
+    from state.settings import Settings
+
+    folder = data or default_folder(Settings())
+    if folder is not None:
+        yield detect(folder)
+        return
+    with TemporaryDirectory(prefix="freshet-simulated-") as made:
+        yield simulated(Path(made))
+
+
+@contextmanager
+def _failing_clearly() -> Iterator[None]:
+    """Exit with 1 and the reason, where there is one to tell."""
+    from ops.bench.api import BenchError
+    from ops.bench.loadgen import LoadError
+    from ops.datasets import DatasetError
+    from ops.http_client import ConnectionFailedError
+    from ops.lag import NotCaughtUpError
+    from ops.sending import SendingError
+
+    try:
+        yield
+    except (
+        BenchError,
+        ConnectionFailedError,
+        DatasetError,
+        LoadError,
+        NotCaughtUpError,
+        SendingError,
+        TimeoutError,
+    ) as error:
+        typer.secho(f"Error: {error or type(error).__name__}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
+
+
+def _console() -> "Console":
+    """Progress goes to stderr, so that stdout is the report."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _show(report: "Report") -> None:
+    from rich.console import Console
+
+    Console().print(report.table())
+
+
+def _finish(reports: "Sequence[Report]", as_json: bool, shown: bool = False) -> None:
+    import msgspec
+
+    if as_json:
+        typer.echo(msgspec.json.encode(reports).decode())
+    elif not shown:
+        for report in reports:
+            _show(report)
+    missed = [figure.name for report in reports for figure in report.figures if figure.met is False]
+    if missed:
+        typer.secho(f"Targets missed: {', '.join(missed)}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,72 @@
+"""Which system a benchmark measures: one of its own in a temporary folder, or the one that runs here."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import redis
+from rich.console import Console
+
+from ops.bench import ceiling
+from ops.stack import status as stack_status
+from ops.stack.children import Child, environment, free_ports
+from ops.stack.display import Display
+from ops.stack.home import Home
+from ops.stack.start import start, stop
+from state.settings import Settings
+
+_START = timedelta(seconds=30)
+
+
+@contextmanager
+def own_system(console: Console, partitions: int = 4) -> Iterator[Settings]:
+    """Start an empty system with one serving worker; stop and delete it at the end. Raise `StackError`."""
+    with tempfile.TemporaryDirectory(prefix="freshet-bench-", ignore_cleanup_errors=True) as folder:
+        (port,) = free_ports(1)
+        chosen = {"home": Path(folder), "port": port, "host": "127.0.0.1", "workers": 1, "namespace": ""}
+        settings = Settings.model_validate(chosen | {"partitions": partitions})
+        home = Home.of(settings)
+        try:
+            with Display(console) as display:
+                settings = start(settings, {}, display, tied=True)
+            yield settings
+        finally:
+            stop(home)
+
+
+def pids(settings: Settings) -> dict[str, int]:
+    """Return the process id of each part that runs here."""
+    found = stack_status.status(Home.of(settings), settings)
+    return {part.name: part.pid for part in found.parts if part.pid is not None}
+
+
+@contextmanager
+def bare_endpoint(settings: Settings) -> Iterator[str]:
+    """Run the serving benchmark's ceiling with the server options of serving; yield its address."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    with redis.Redis.from_url(settings.redis_url) as client:
+        client.set(ceiling.KEY, ceiling.VALUE)
+    argv = [
+        *(sys.executable, "-m", "gunicorn", "--no-control-socket", f"--bind=127.0.0.1:{port}", "--workers=1"),
+        *("--worker-class=serving.worker.Worker", "--keep-alive=75", "--log-level=warning"),
+        "ops.bench.ceiling:create()",
+    ]
+    with (
+        tempfile.TemporaryDirectory(prefix="freshet-ceiling-") as folder,
+        Child("the bare endpoint", argv, Path(folder) / "log", environment(settings)) as server,
+    ):
+        server.wait_until(lambda: _answers(url), _START)
+        yield url
+
+
+def _answers(url: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(url, timeout=1).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,36 @@
+"""The `freshet` command. Each command lives in a module of its own and imports what is heavy inside its function."""
+
+import sys
+
+import typer
+
+from ops import evaluate, traffic_commands
+from ops.bench import commands as bench
+from ops.stack import commands as stack
+from ops.stack.errors import StackError
+
+app = typer.Typer(
+    name="freshet",
+    help="A streaming-first recommendation engine: what a user did a moment ago is in the next list.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
+app.command()(stack.topics)
+traffic_commands.register(app)
+evaluate.register(app)
+bench.register(app)
+
+
+def main() -> None:
+    """Run the command line. Exit code 0: done, 1: could not, with the reason and the remedy, 2: wrong usage."""
+    try:
+        app()
+    except StackError as error:
+        sys.exit(f"freshet: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""How far the flows are behind the log, exactly: until a flow has seen the last record, not the last offset.
+
+A transaction ends with a control record, so that a topic's end offset is beyond its last record and a reader that has
+seen everything can still stand before it. What counts here is the offset after the last record that can be read.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import confluent_kafka
+
+from ops.stack.parts import FLOWS, Flow
+from state.redis_store import RedisStore
+from state.settings import Settings
+from state.topics import Topic
+
+Offsets = dict[int, int]
+"""Partition -> offset."""
+
+_TIMEOUT_S = 10.0
+_TAIL = 64
+_POLL_S = 0.05
+_N_TRIES = 100
+_NO_LEADER = {
+    confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION,
+    confluent_kafka.KafkaError.LEADER_NOT_AVAILABLE,
+    confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+
+
+def behind(settings: Settings) -> dict[str, int]:
+    """Return flow -> number of records in its inputs that it has not taken in yet.
+
+    Raises
+    ------
+    NotCaughtUpError, confluent_kafka.KafkaException, state.store.StoreUnavailableError
+        When Kafka or Redis does not answer.
+    """
+    progress = Progress(settings)
+    try:
+        ends = {topic: progress.ends(topic) for topic in {topic for flow in FLOWS for topic in flow.inputs}}
+        return {flow.name: sum(progress.behind(flow, topic, ends[topic]) for topic in flow.inputs) for flow in FLOWS}
+    finally:
+        progress.close()
+
+
+class NotCaughtUpError(Exception):
+    """Flows are still behind after the time they were given."""
+
+
+class Progress:
+    """Reads ends of topics and positions of flows; holds consumers, used to look only."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pause = threading.Event()
+        self._store = RedisStore(settings)
+        self._members: dict[str, confluent_kafka.Consumer] = {}
+        self._consumer = confluent_kafka.Consumer(
+            {
+                "bootstrap.servers": settings.kafka_brokers,
+                "group.id": "freshet-looking-on",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": 1024,
+                "fetch.wait.max.ms": 20,
+            }
+        )
+
+    def ends(self, topic: Topic) -> Offsets:
+        """Return the offset after the last readable record of each partition that has one."""
+        name = topic.full_name(self._settings)
+        return {p: end for p in self._partitions(name) if (end := self._end(name, p)) is not None}
+
+    def position(self, flow: Flow, topic: Topic) -> Offsets:
+        """Return a flow's next offset in each partition where it has begun."""
+        name = topic.full_name(self._settings)
+        if flow.writes_watermark:
+            marks = self._store.watermarks(flow.name)
+            return {where[1]: mark.next_offset for where, mark in marks.items() if where[0] == topic.name}
+        committed = self._member(self._settings.group_id(flow.name)).committed(
+            [confluent_kafka.TopicPartition(name, partition) for partition in self._partitions(name)], _TIMEOUT_S
+        )
+        return {found.partition: found.offset for found in committed if found.offset >= 0}
+
+    def behind(self, flow: Flow, topic: Topic, ends: Mapping[int, int]) -> int:
+        """Return the number of records of a topic that a flow has not taken in yet."""
+        position = self.position(flow, topic)
+        return sum(max(0, end - position.get(partition, 0)) for partition, end in ends.items())
+
+    def close(self) -> None:
+        for consumer in (self._consumer, *self._members.values()):
+            consumer.close()
+
+    def _partitions(self, name: str) -> list[int]:
+        return sorted(self._consumer.list_topics(name, timeout=_TIMEOUT_S).topics[name].partitions)
+
+    def _member(self, group: str) -> confluent_kafka.Consumer:
+        """Return a consumer that can ask for the group's offsets; it never joins.
+
+        The admin client can ask too, but crashes the process when the group's coordinator is not there yet.
+        """
+        if group not in self._members:
+            self._members[group] = confluent_kafka.Consumer(
+                {"bootstrap.servers": self._settings.kafka_brokers, "group.id": group, "enable.auto.commit": False}
+            )
+        return self._members[group]
+
+    def _end(self, topic: str, partition: int) -> int | None:
+        low, high = self._range(confluent_kafka.TopicPartition(topic, partition))
+        back = _TAIL
+        while high > low:
+            start = max(low, high - back)
+            last = self._last_record(topic, partition, start)
+            if last is not None or start == low:
+                return None if last is None else last + 1
+            back *= 8
+        return None
+
+    def _range(self, where: confluent_kafka.TopicPartition) -> tuple[int, int]:
+        """Ask again where a partition has no leader yet: its topic may be a moment old."""
+        for _ in range(_N_TRIES - 1):
+            try:
+                return self._watermarks(where)
+            except confluent_kafka.KafkaException as error:
+                if error.args[0].code() not in _NO_LEADER:
+                    raise
+            self._consumer.list_topics(where.topic, timeout=_TIMEOUT_S)
+            self._pause.wait(_POLL_S)
+        return self._watermarks(where)
+
+    def _watermarks(self, where: confluent_kafka.TopicPartition) -> tuple[int, int]:
+        low, high = self._consumer.get_watermark_offsets(where, timeout=_TIMEOUT_S)
+        return low, high
+
+    def _last_record(self, topic: str, partition: int, start: int) -> int | None:
+        self._consumer.assign([confluent_kafka.TopicPartition(topic, partition, start)])
+        last: int | None = None
+        try:
+            while True:
+                message = self._consumer.poll(_TIMEOUT_S)
+                if message is None:
+                    raise NotCaughtUpError(f"{topic} [{partition}]: no answer from Kafka in {_TIMEOUT_S:.0f} s")
+                error = message.error()
+                if error is None:
+                    last = message.offset()
+                elif error.code() == confluent_kafka.KafkaError._PARTITION_EOF:
+                    return last
+                else:
+                    raise NotCaughtUpError(f"{topic} [{partition}]: {error.str()}")
+        finally:
+            self._consumer.unassign()
+
+
+def wait_until_caught_up(
+    settings: Settings,
+    timeout_s: float,
+    stop: threading.Event | None = None,
+    report: Callable[[str, int], None] = lambda flow, behind: None,
+) -> dict[str, float]:
+    """Wait until every flow has taken in what is in the log now. Return flow -> seconds it took from the call on.
+
+    Raises
+    ------
+    NotCaughtUpError
+        If a flow is still behind after `timeout_s`; it says which and by how much.
+    """
+    halt = stop or threading.Event()
+    started = time.perf_counter()
+    took: dict[str, float] = {}
+    ends: dict[str, Offsets] = {}
+    progress = Progress(settings)
+    try:
+        for flow, topic in [(reader, read) for reader in FLOWS for read in reader.inputs]:
+            # A topic's end is fixed only now: all that writes into it has caught up before.
+            if topic.name not in ends:
+                ends[topic.name] = progress.ends(topic)
+            while behind := progress.behind(flow, topic, ends[topic.name]):
+                report(flow.name, behind)
+                if halt.wait(_POLL_S) or time.perf_counter() - started > timeout_s:
+                    raise NotCaughtUpError(
+                        f"flow {flow.name} is {behind} records of {topic.name} behind "
+                        f"after {time.perf_counter() - started:.0f} s"
+                    )
+            took[flow.name] = time.perf_counter() - started
+    finally:
+        progress.close()
+    return took

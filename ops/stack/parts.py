@@ -1,0 +1,70 @@
+"""The parts of a running system, in the order in which they start."""
+
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from state import topics
+from state.topics import Topic
+
+Kind = Literal["broker", "state", "flow", "serving", "traffic"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One supervised process."""
+
+    name: str
+    kind: Kind
+    argv: list[str]
+    death_signal: signal.Signals = signal.SIGKILL
+    """What it gets when the supervisor dies. All state survives a SIGKILL; serving's master must end its workers."""
+    stop_wait_s: int = 10
+    start_s: int = 3
+    """It counts as started when it has lived so long; one that dies earlier is started again later and later."""
+    once: bool = False
+    """It may come to its end; it is then not started again."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A dataflow process, `python -m flows.<name>`."""
+
+    name: str
+    inputs: tuple[Topic, ...]
+    writes_watermark: bool = False
+    """How far it is stands in Redis, with its state, and not in Kafka as a consumer group's offsets."""
+
+    def part(self) -> Part:
+        return Part(self.name, "flow", [sys.executable, "-m", f"flows.{self.name}"])
+
+
+FLOWS = (
+    Flow("clean", (topics.EVENTS,)),
+    Flow("metrics", (topics.CLEAN, topics.REJECTED)),
+    Flow("catalogue", (topics.ITEMS,)),
+    Flow("attribution", (topics.IMPRESSIONS, topics.CLEAN)),
+    Flow("features", (topics.CLEAN,), writes_watermark=True),
+    Flow("learn", (topics.CLEAN, topics.EXAMPLES, topics.ITEMS), writes_watermark=True),
+)
+
+
+def broker(argv: list[str]) -> Part:
+    """Return Kafka; `argv` starts it."""
+    return Part("kafka", "broker", argv, stop_wait_s=20, start_s=1)
+
+
+def redis(argv: list[str]) -> Part:
+    """Return Redis; `argv` starts it."""
+    return Part("redis", "state", argv, start_s=1)
+
+
+def serving() -> Part:
+    """Return the HTTP API."""
+    return Part("serving", "serving", [sys.executable, "-m", "serving"], death_signal=signal.SIGTERM, stop_wait_s=15)
+
+
+def traffic(kind: str) -> Part:
+    """Return what plays traffic into a detached stack."""
+    return Part("traffic", "traffic", [sys.executable, "-m", "ops.traffic", kind], once=True)

@@ -1,0 +1,107 @@
+"""What runs, and how far it is: `freshet status`."""
+
+import urllib.request
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Literal
+
+import msgspec
+from confluent_kafka import KafkaException
+
+from ops.lag import NotCaughtUpError, behind
+from ops.stack import kafka, redis_server
+from ops.stack.home import Home
+from ops.stack.parts import FLOWS, Kind
+from ops.stack.supervisor import PartProcess, State, Supervisor
+from state.redis_store import RedisStore
+from state.settings import Settings
+from state.store import StoreUnavailableError
+
+_ANSWER_S = 2.0
+
+
+class PartStatus(msgspec.Struct):
+    """One line of the answer."""
+
+    name: str
+    kind: Kind
+    pid: int | None
+    """None where it does not run, or is not ours."""
+    state: State | Literal["external", "unreachable"]
+    """`external`: running, and not ours."""
+    restarts: int = 0
+    lag: int | None = None
+    """Records in its inputs that it has not taken in yet; None where that is not known, or means nothing."""
+    last_event_ts: int | None = None
+    """Stream time, epoch ms; only flows that keep it say it."""
+
+
+class Status(msgspec.Struct):
+    """The answer of `freshet status --json`."""
+
+    ready: bool
+    parts: list[PartStatus]
+
+
+def status(home: Home, settings: Settings) -> Status:
+    """Ask the supervisor, the broker and Redis."""
+    processes = Supervisor(home).processes()
+    kafka_answers = kafka.answers(kafka.admin(settings.kafka_brokers), timedelta(seconds=_ANSWER_S))
+    redis_answers = redis_server.answers(settings.redis_url)
+    serving = _part("serving", "serving", processes)
+    if serving.state in {"running", "starting"}:
+        serving.state = "running" if serving_answers(settings) else "starting"
+    flows = [_part(flow.name, "flow", processes) for flow in FLOWS]
+    if processes and kafka_answers and redis_answers:
+        _add_progress(flows, settings)
+    parts = [
+        _server("kafka", "broker", processes, answers=kafka_answers),
+        _server("redis", "state", processes, answers=redis_answers),
+        *flows,
+        serving,
+    ]
+    return Status(ready=all(part.state in {"running", "external"} for part in parts), parts=parts)
+
+
+def _add_progress(flows: Sequence[PartStatus], settings: Settings) -> None:
+    store = RedisStore(settings)
+    try:
+        lags = behind(settings)
+        for flow in flows:
+            flow.lag = lags.get(flow.name)
+            flow.last_event_ts = (
+                max((mark.stream_ts for mark in store.watermarks(flow.name).values()), default=0) or None
+            )
+    except (KafkaException, NotCaughtUpError, StoreUnavailableError):
+        return  # one of them went away just now: what is not known stays empty
+
+
+def serving_answers(settings: Settings) -> bool:
+    """Return whether serving says that it is ready."""
+    try:
+        with urllib.request.urlopen(f"{address(settings)}/health/ready", timeout=_ANSWER_S) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def address(settings: Settings) -> str:
+    """Return where serving listens, as seen from this machine."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104
+    return f"http://{host}:{settings.port}"
+
+
+def _server(name: str, kind: Kind, processes: Mapping[str, PartProcess], *, answers: bool) -> PartStatus:
+    if processes and name not in processes:
+        return PartStatus(name, kind, None, "external" if answers else "unreachable")
+    part = _part(name, kind, processes)
+    if part.state in {"running", "starting"}:
+        part.state = "running" if answers else "starting"
+    return part
+
+
+def _part(name: str, kind: Kind, processes: Mapping[str, PartProcess]) -> PartStatus:
+    process = processes.get(name)
+    if process is None:
+        return PartStatus(name, kind, None, "stopped")
+    return PartStatus(name, kind, process.pid, process.state, process.restarts)
