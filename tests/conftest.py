@@ -1,0 +1,97 @@
+"""A real Kafka and a real Redis, started once per test run when the first test asks for them."""
+
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ops.stack import kafka as kafka_server
+from ops.stack import redis_server
+from ops.stack.children import Child, environment, free_ports, variables
+from state.settings import Settings
+
+RunProcess = Callable[..., AbstractContextManager[Child]]
+MakeSettings = Callable[..., Settings]
+
+_START = timedelta(seconds=60)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Neither the environment nor a local stack that runs in this checkout changes a test."""
+    for variable in variables().values():
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("FRESHET_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of a broker that belongs to this test run."""
+    folder = tmp_path_factory.mktemp("kafka")
+    port, controller_port = free_ports(2)
+    brokers = f"127.0.0.1:{port}"
+    with Child("kafka", kafka_server.command(folder, port, controller_port), folder / "kafka.log") as broker:
+        client = kafka_server.admin(brokers)
+        broker.wait_until(lambda: kafka_server.answers(client), _START)
+        yield brokers
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis that belongs to this test run."""
+    folder = tmp_path_factory.mktemp("redis")
+    (port,) = free_ports(1)
+    url = f"redis://127.0.0.1:{port}/0"
+    with Child("redis", redis_server.command(folder, port), folder / "redis.log") as server:
+        server.wait_until(lambda: redis_server.answers(url), _START)
+        yield url
+
+
+@pytest.fixture
+def make_settings(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[MakeSettings]:
+    """Settings of a system of its own (a fresh namespace), its topics created: `make_settings(partitions=2, ...)`."""
+    made = []
+
+    def make(**chosen: object) -> Settings:
+        (port,) = free_ports(1)
+        defaults = {
+            "kafka_brokers": kafka,
+            "redis_url": redis_url,
+            "namespace": f"t-{uuid.uuid4().hex[:12]}",
+            "home": tmp_path / "home",
+            "port": port,
+        }
+        settings = Settings.model_validate(defaults | chosen)
+        made.append(settings)
+        kafka_server.create_topics(settings)
+        return settings
+
+    yield make
+    for settings in made:
+        kafka_server.delete_topics(settings)
+
+
+@pytest.fixture
+def settings(make_settings: MakeSettings) -> Settings:
+    """Settings of a system of its own, its topics created."""
+    return make_settings()
+
+
+@pytest.fixture
+def run_process(tmp_path: Path) -> RunProcess:
+    """`with run_process("flows.clean", settings) as process:` runs `python -m flows.clean` with these settings.
+
+    It is stopped at the end; `process.kill()` and `process.stop()` end it before. Its output is in `process.log`.
+    """
+
+    @contextmanager
+    def run(module: str, settings: Settings, *arguments: str) -> Iterator[Child]:
+        argv = [sys.executable, "-m", module, *arguments]
+        with Child(module, argv, tmp_path / f"{module}.log", environment(settings)) as process:
+            yield process
+
+    return run
