@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("prequential", "sessions", "leave-last-out")
 SIMULATED = ("drift", "new-items")
-_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Read when numpy is first imported: costs are of one core."""
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +47,7 @@ def evaluate_command(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Judge lists along a log: each is asked for before its event is shown."""
-    for name in _ONE_THREAD:  # read when numpy is first imported: costs are of one core
+    for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
     if stdio:
         from ops.evaluation_stdio import serve

@@ -1,14 +1,19 @@
 """`freshet bench`: each benchmark prints a table, or JSON, and exits with 1 if a target is missed."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.evaluate import ONE_THREAD
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
     from ops.bench.report import Report
     from ops.datasets import Dataset
@@ -29,6 +34,9 @@ _Data = Annotated[
 _Limit = Annotated[int | None, typer.Option(min=100, help="Only the first N events.", show_default=False)]
 
 _N_USERS = 500
+_PARTS = 4
+"""Of the stream, whose costs are compared."""
+_SIZES = "10000,100000,1000000"
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +46,7 @@ def register(app: typer.Typer) -> None:
     bench.command("replay")(replay)
     bench.command("serving")(serving)
     bench.command("hides")(hides)
+    bench.command("engine")(engine)
     bench.command("all")(run_all)
     app.add_typer(bench, name="bench")
 
@@ -84,6 +93,36 @@ def hides(
     """Hide an item and ask at once: no list may show it."""
     with _system(running, data) as settings:
         _finish([_hides(settings, n)], as_json)
+
+
+def engine(
+    sizes: Annotated[str, typer.Option("--items", help="Sizes of catalogues, separated by commas.")] = _SIZES,
+    events: Annotated[int, typer.Option(min=100, help="Played over each catalogue.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    as_json: _Json = False,
+) -> None:
+    """Cost of a list and of learning, by the size of the catalogue and along the stream, in process."""
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    from rich.progress import Progress
+
+    from ops.bench import engine as bench
+
+    try:
+        wanted = sorted(int(size) for size in sizes.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"expected numbers, got {sizes!r}", param_hint="--items") from None
+    found = []
+    console = _console()
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        for size in wanted:
+            task = progress.add_task(f"{size:,} items", total=events)
+            found.append(bench.measure(size, events, _PARTS, seed, partial(_complete, progress, task)))
+    _finish([bench.report(wanted, found)], as_json)
+
+
+def _complete(progress: "Progress", task: "TaskID", done: int) -> None:
+    progress.update(task, completed=done)
 
 
 def run_all(
