@@ -41,7 +41,7 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write the metric over the stream to a PNG.")] = None,
     tuned: Annotated[
-        bool, typer.Option("--tune", help="First tune each baseline, and never the engine, on what precedes the test.")
+        bool, typer.Option("--tune", help="Tune each baseline, never the engine, on what precedes the test.")
     ] = False,
     stdio: Annotated[bool, typer.Option(help="Be driven by JSON lines on standard input instead.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -139,15 +139,16 @@ def _names(models: str, baseline: str | None) -> list[str]:
 
 def _evaluate(task: "Task", names: list[str], baseline: str | None, seed: int, tuned: bool, quiet: bool) -> "Report":
     from online_models.evaluation.report import report_of
-    from ops.evaluation_models import BASELINES, make
+    from ops.evaluation_models import BASELINES, make, tuned_for
 
     outcomes: dict[str, Outcome] = {}
     constants: dict[str, dict[str, float]] = {}
     for name in names:
+        constants[name] = tuned_for(task.data, name)
         if tuned and name in BASELINES:
             constants[name] = _tune(task, name, seed, quiet)
         with _advancing(name, quiet) as advance:
-            outcomes[name] = task.run(make(name, seed, task.n_events, constants.get(name)), advance)
+            outcomes[name] = task.run(make(name, seed, task.n_events, constants[name]), advance)
     return report_of(task.data, task.protocol, outcomes, baseline, task.n_items, task.genres, constants)
 
 

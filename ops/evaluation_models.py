@@ -1,7 +1,10 @@
 """The models that `freshet evaluate` knows by name."""
 
+import tomllib
 from collections.abc import Mapping
+from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 from online_models.engine.engine import Engine
 from online_models.evaluation import baselines, live, nightly
@@ -25,6 +28,16 @@ NIGHTS = 100
 def runnable() -> list[str]:
     """Return the names of the models whose packages are installed."""
     return [name for name in NAMES if name != "ials" or find_spec("implicit") is not None]
+
+
+@cache
+def _tuned() -> dict[str, dict[str, dict[str, float]]]:
+    return tomllib.loads(Path(__file__).with_name("evaluation_tuned.toml").read_text())
+
+
+def tuned_for(data: str, name: str) -> dict[str, float]:
+    """Return the constants that were tuned for a data set; empty where none were, and for the engine always."""
+    return _tuned().get(data, {}).get(name, {})
 
 
 def make(name: str, seed: int, n_events: int, constants: Mapping[str, float] | None = None) -> Recommender:

@@ -146,22 +146,25 @@ class RecentPopularity(Popularity):
 class Blended(Popularity):
     """Evidence for a user, and a share of live recent popularity.
 
-    score = evidence / max evidence + blend * popularity / max popularity
+    score = evidence / sum of evidence + blend * popularity / sum of popularity: a mixture of two distributions.
     """
 
     CONSTANTS = {
-        "popular_days": Constant(2.0, (0.5, 1.0, 2.0, 4.0, 8.0)),
-        "blend": Constant(0.3, (0.001, 0.03, 0.1, 0.3, 1.0, 3.0)),
+        "popular_days": Constant(1.0, (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)),
+        "blend": Constant(0.3, (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 3.0, 10.0)),
     }
 
     @abstractmethod
     def evidence(self, newest: int, t: float) -> NDArray[np.float64]:
-        """What speaks for each item, given a user with events."""
+        """What speaks for each item, given a user with events: 0 for nothing."""
 
     def scores(self, newest: int, t: float) -> NDArray[np.float64]:
-        popular = super().scores(newest, t)
-        found: NDArray[np.float64] = self.constants["blend"] * popular / max(float(popular.max()), 1e-12)
-        if newest >= 0:
-            evidence = self.evidence(newest, t)
-            found += evidence / max(float(evidence.max()), 1e-12)
+        popular, evidence = super().scores(newest, t), self.evidence(newest, t) if newest >= 0 else None
+        found: NDArray[np.float64] = self.constants["blend"] * popular / max(self.scale(popular), 1e-12)
+        if evidence is not None:
+            found += evidence / max(self.scale(evidence), 1e-12)
         return found
+
+    def scale(self, of: NDArray[np.float64]) -> float:
+        """What is divided by before the two are added."""
+        return float(of.sum())

@@ -41,6 +41,10 @@ class Nightly(Blended):
         self._columns = np.zeros(0, np.int32)
         self._fitted = np.zeros(0, np.int64)
 
+    def scale(self, of: NDArray[np.float64]) -> float:
+        """Return the maximum: a dense model has a little to say for everything, and below zero too."""
+        return float(of.max())
+
     @abstractmethod
     def fit(self, columns: NDArray[np.int32], n_columns: int, weights: Matrix) -> None:
         """Refit on the log: `weights` of its events, `columns` of the items, -1 for those left out."""

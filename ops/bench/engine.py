@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import thread_time_ns
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from ops.bench.report import Figure, Report
 from state.records import Item
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 N_LISTED = 20
 _LIST_US, _EVENT_US, _RANKER_US = 600.0, 150.0, 300.0
@@ -32,7 +33,7 @@ class Costs:
     sources: list[float] = field(default_factory=list)
     """Events that are no label: the sources learn."""
     labelled: list[float] = field(default_factory=list)
-    """Positives whose list has just been made: the ranker takes a step, then the sources learn."""
+    """Positives that are in the list which has just been made: the ranker takes a step, then the sources learn."""
 
 
 def measure(n_items: int, n_events: int, n_parts: int, seed: int, progress: Callable[[int], None]) -> list[Costs]:
@@ -53,14 +54,15 @@ def measure(n_items: int, n_events: int, n_parts: int, seed: int, progress: Call
     parts = [Costs() for _ in range(n_parts)]
     for k, (user, item) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
         costs, t = parts[k * n_parts // n_events], _START + 30.0 * k
-        asked = k % 5 == 0
-        if asked:
-            costs.lists.append(_cost(engine.recommend, f"u{user}", N_LISTED, t, "unseen"))
+        listed: list[str] = []
+        if k % 5 == 0:
+            listed, spent = _cost(engine.recommend, f"u{user}", N_LISTED, t, "unseen")
+            costs.lists.append(spent)
         label = bool(positive[k])
-        spent = _cost(engine.observe, f"u{user}", f"i{item}", label, 1.0, t)
+        _, spent = _cost(engine.observe, f"u{user}", f"i{item}", label, 1.0, t)
         if not label:
             costs.sources.append(spent)
-        elif asked:
+        elif f"i{item}" in listed:
             costs.labelled.append(spent)
         if not k % 256:
             progress(k)
@@ -94,10 +96,11 @@ def _median(of: list[float]) -> float:
     return float(np.median(of)) if of else math.nan
 
 
-def _cost(call: Callable[P, object], *of: P.args, **named: P.kwargs) -> float:
+def _cost(call: Callable[P, R], *of: P.args, **named: P.kwargs) -> tuple[R, float]:
+    """Return what a call returns, and its CPU microseconds."""
     began = thread_time_ns()
-    call(*of, **named)
-    return (thread_time_ns() - began) / 1000
+    result = call(*of, **named)
+    return result, (thread_time_ns() - began) / 1000
 
 
 def _zipf(draw: np.random.Generator, n: int, size: int) -> NDArray[np.int64]:

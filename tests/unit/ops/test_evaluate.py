@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from ops.evaluate import register
-from ops.evaluation_models import NAMES
+from ops.evaluation_models import BASELINES, NAMES, _tuned, tuned_for
 from ops.evaluation_stdio import StdioError, serve
 
 
@@ -178,3 +178,12 @@ def test_stdio_uses_nothing_that_comes_later() -> None:
 def test_stdio_names_the_bad_line() -> None:
     with pytest.raises(StdioError, match="line 1"):
         serve(lines({"op": "guess"}), io.BytesIO())
+
+
+def test_what_was_tuned_names_models_and_constants_that_exist() -> None:
+    """And none for the engine: it has one configuration."""
+    for of in _tuned().values():
+        for name, constants in of.items():
+            assert set(constants) <= set(BASELINES[name].CONSTANTS)
+    assert tuned_for("ml-100k", "cooc")
+    assert tuned_for("ml-100k", "engine") == tuned_for("elsewhere", "cooc") == {}
