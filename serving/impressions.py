@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from online_models.features import FEATURE_SET
+from online_models.engine.inputs import FEATURE_SET
 from serving import telemetry
 from serving.event_log import Outbox
 from serving.pipeline import Slate
@@ -29,7 +29,9 @@ def impression_of(slate: Slate) -> Impression:
     """Return the record of a finished slate that was shown to a user."""
     assert slate.user_id is not None
     shown = slate.candidates
-    features = b"" if shown.features is None else np.ascontiguousarray(shown.features, dtype="<f4").tobytes()
+    features = b""
+    if shown.features is not None and slate.list_mean is not None:
+        features = np.vstack([shown.features, slate.list_mean]).astype("<f4").tobytes()
     return Impression(
         request_id=slate.request_id,
         user_id=slate.user_id,

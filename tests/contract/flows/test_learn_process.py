@@ -7,8 +7,8 @@ from datetime import timedelta
 import msgspec
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
-
 from online_models.features import FEATURE_SET, FEATURES
+
 from online_models.replica import Replica
 from online_models.user_view import UserView
 from ops.stack.children import Child, wait_until

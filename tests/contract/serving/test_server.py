@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import Consumer
-
 from online_models.features import FEATURES
+
 from ops.stack import redis_server
 from ops.stack.children import Child, free_ports, wait_until
 from state import topics

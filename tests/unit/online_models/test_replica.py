@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-
-from online_models import activity
 from online_models.feature_matrix import feature_matrix
 from online_models.features import DECLARED, FEATURE_SET, FEATURES
 from online_models.ranker import SnapshotError
+
+from online_models import activity
 from online_models.replica import Replica
 from online_models.sources import default_sources, union
 from online_models.user_view import UserView
