@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.engine.items import grown
 from online_models.engine.jit import jit
 from online_models.engine.neighbours import (
     BACKWARD,
@@ -47,16 +48,24 @@ class Scratch:
         self.candidates = np.zeros(N_CANDIDATES, np.int32)
         self.tick = 0
 
+    def reserve(self, n_slots: int) -> None:
+        """Make room for slots below `n_slots`."""
+        if n_slots > len(self.at):
+            capacity = max(n_slots, 2 * len(self.at))
+            for name in ("at", "stamp", "hidden", "chosen"):
+                setattr(self, name, grown(getattr(self, name), capacity))
+
 
 @jit
 def merge(
     ids: NDArray[np.int32],
     values: NDArray[np.float32],
+    starts: NDArray[np.int32],
     sizes: NDArray[np.int32],
     totals: NDArray[np.float32],
     refs: NDArray[np.float64],
+    translation: NDArray[np.int32],
     rate: float,
-    hour: float,
     n_events: NDArray[np.float32],
     history: NDArray[np.int32],
     times: NDArray[np.float64],
@@ -69,7 +78,8 @@ def merge(
 ) -> int:
     """Sum the evidence of the newest steps' lists over all their neighbours; return how many were touched.
 
-    `hour`: now in hours since the lists' origin. `n_events`: per item, for the normalisation of COMB.
+    `translation`: own slot of each of the learner's, which the lists hold; -1 for those not known here.
+    `n_events`: per item, for the normalisation of COMB.
     """
     n_touched = 0
     weight = np.float32(1.0)
@@ -81,9 +91,12 @@ def merge(
         fade = np.float32(np.exp(-rate * max(t - refs[item], 0.0)))
         f2 = weight * fade / (totals[item, 1] * fade + np.float32(0.5))
         f3 = np.float32(f0 / weight / (1.0 + max(t - times[history.size - 1 - x], 0.0) / CLOSE_S))
-        for k in range(sizes[item]):
-            j = ids[item, k]
-            pair = values[item, k]
+        hour = np.float32((t - refs[item]) / 3600.0)
+        for k in range(starts[item], starts[item] + sizes[item]):
+            j = translation[ids[k]] if ids[k] < translation.size else -1
+            if j < 0:
+                continue
+            pair = values[k]
             if stamp[j] != tick:
                 stamp[j] = tick
                 at[j] = n_touched
@@ -104,7 +117,7 @@ def merge(
                     row[MK] = f1 * pair[NEXT]
                     if pair[NEXT_AT] >= 0.0:
                         row[RZ] = count - pair[NEXT_AT]
-                        row[RT] = max(np.float32(hour) - pair[NEXT_TIME], np.float32(0.0))
+                        row[RT] = max(hour - pair[NEXT_TIME], np.float32(0.0))
         weight *= np.float32(STEP_FADING)
     for m in range(n_touched):
         row = evidence[m]
@@ -141,7 +154,7 @@ def choose(
     candidates: NDArray[np.int32],
     n_candidates: int,
 ) -> int:
-    """Add the `wanted` items with the highest positive scores that are not hidden; return the new number."""
+    """Add the `wanted` items with the highest positive scores, best first, not hidden; return the new number."""
     heap = np.full(wanted, np.float32(0.0))
     ids = np.full(wanted, np.int32(-1))
     for m in range(n):
@@ -149,6 +162,10 @@ def choose(
             heap[0] = scores[m]
             ids[0] = items[m]
             sift(heap, ids, wanted)
+    for size in range(wanted - 1, 0, -1):  # heap sort
+        heap[0], heap[size] = heap[size], heap[0]
+        ids[0], ids[size] = ids[size], ids[0]
+        sift(heap, ids, size)
     for k in range(wanted):
         if ids[k] >= 0:
             n_candidates = take(ids[k], chosen, tick, candidates, n_candidates)

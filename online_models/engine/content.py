@@ -98,11 +98,18 @@ class Content:
         self.labels = np.full((capacity, N_LABELS), -1, np.int16)
         self.years = np.zeros(capacity, np.float32)
 
-    def grow(self, capacity: int) -> None:
+    def reserve(self, n_slots: int) -> None:
+        """Make room for slots below `n_slots`."""
         old = len(self.labels)
-        self.labels = grown(self.labels, capacity)
-        self.labels[old:] = -1
-        self.years = grown(self.years, capacity)
+        if n_slots > old:
+            self.labels = grown(self.labels, max(n_slots, 2 * old))
+            self.labels[old:] = -1
+            self.years = grown(self.years, len(self.labels))
+
+    def forget(self, slots: NDArray[np.int32]) -> None:
+        """Clear the entries."""
+        self.labels[slots] = -1
+        self.years[slots] = 0.0
 
     def learn_one(self, slot: int, item: Item) -> None:
         """Take over an item's catalogue entry."""

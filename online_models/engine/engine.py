@@ -10,7 +10,7 @@ from online_models.engine import inputs, neighbours
 from online_models.engine.candidates import Scratch, gather, merge
 from online_models.engine.content import Content
 from online_models.engine.factors import N_PAST, SHARP, SMOOTH, Factors
-from online_models.engine.history import BURST, User
+from online_models.engine.history import REQUEST, History
 from online_models.engine.items import (
     CLOCK_FIRST,
     CLOCK_POSITIVE,
@@ -18,7 +18,6 @@ from online_models.engine.items import (
     N_EVENTS,
     POP_SLOW,
     SUM_STAGE,
-    TOTAL,
     ItemTable,
     stage,
 )
@@ -56,18 +55,18 @@ class Engine:
         self._rng = np.random.default_rng(seed)
         self.items = ItemTable()
         self.neighbours = Neighbours()
-        self.factors = Factors(self._rng)
+        self.factors = Factors(seed)
         self.content = Content()
         self.ranker = ListwiseRanker(inputs.N_INPUTS, seed=seed)
         if weights is not None:
-            self.ranker.start_from(weights, inputs.NAMES)
+            self.ranker.load(weights, inputs.NAMES)
         self._scratch = Scratch(1024)
-        self._capacity = 1024
+        self._own = np.zeros(0, np.int32)
         self._slots: dict[str, int] = {}
         self._names: list[str] = []
-        self._users: dict[str, User] = {}
+        self._users: dict[str, int] = {}
         self._past = np.zeros((N_PAST, 2), np.int32)
-        self._by_slot: list[User] = []
+        self._histories: list[History] = []
         self.n_events = 0
         self._repeat_share = 0.0
         self._pending: tuple[str, int, Slate] | None = None
@@ -82,18 +81,19 @@ class Engine:
 
     def observe(self, user: str, item: str, positive: bool, rating: float, t: float) -> None:
         """Learn one event: the ranker first, from the list of this moment, then the sources."""
-        record = self._user(user)
+        at = self._user(user)
         slot = self._slots.get(item)
         if slot is None:
             slot = self._add_item(item)
         elif positive:
-            self._learn_ranker(user, record, slot, t)
-        self._learn_sources(record, slot, positive, t)
+            self._learn_ranker(user, self._histories[at], slot, t)
+        self._learn_sources(at, slot, positive, t)
         self._pending = None
 
     def recommend(self, user: str, n: int, t: float, candidates: Candidates = "unseen") -> list[str]:
         """Return the best `n` items for a user at time `t` (epoch seconds), best first."""
-        record = self._users.get(user) or User(-1)
+        at = self._users.get(user)
+        record = History() if at is None else self._histories[at]
         repeats = candidates == "all"
         slate = self.slate(record, t, repeats)
         self._pending = (user, self.n_events, slate)
@@ -103,23 +103,23 @@ class Engine:
         best = np.argsort(-scores)[:n]
         return [self._names[k] for k in slate.items[best]]
 
-    def slate(self, user: User, t: float, repeats: bool) -> Slate:
+    def slate(self, user: History, t: float, repeats: bool) -> Slate:
         """Gather the candidates of a request and their inputs."""
         table, lists, scratch = self.items, self.neighbours, self._scratch
         scratch.tick += 1
-        history = user.items
-        hour = (t - lists.origin) / 3600.0 if self.n_events else 0.0
+        history, times, positive = user.items[-REQUEST:], user.times[-REQUEST:], user.positive[-REQUEST:]
         n_touched = merge(
             lists.ids,
             lists.values,
+            lists.starts,
             lists.sizes,
             lists.totals,
             lists.refs,
+            self._own,
             neighbours.RATE,
-            hour,
             table.counts[:, N_EVENTS],
             history,
-            user.times,
+            times,
             t,
             scratch.at,
             scratch.stamp,
@@ -127,9 +127,8 @@ class Engine:
             scratch.touched,
             scratch.evidence,
         )
-        folds = self.factors.fold_in(history, user.positive, len(history))
-        n_active = self.factors.n_active
-        vectors = self.factors.active_vectors[:, :n_active]
+        folds = self.factors.fold_in(history, positive, len(history))
+        vectors = self.factors.active_vectors
         n = gather(
             history,
             user.seen,
@@ -137,9 +136,9 @@ class Engine:
             n_touched,
             scratch.touched,
             scratch.evidence,
-            table.tops[0].ids[: table.tops[0].size],
-            table.tops[1].ids[: table.tops[1].size],
-            self.factors.active[:n_active],
+            table.fast.ids,
+            table.slow.ids,
+            self.factors.active,
             vectors[SMOOTH] @ folds[0],
             vectors[SHARP] @ folds[2],
             scratch.hidden,
@@ -169,9 +168,9 @@ class Engine:
         )
         if repeats:
             inputs.fill_repeats(out, items, history)
-        self.content.match(history, user.positive, items, t, out[inputs.CONTENT])
+        self.content.match(history, positive, items, t, out[inputs.CONTENT])
         last = self._of_last(int(history[-1]), t) if len(history) else None
-        inputs.finish(out, last, self._context(user, t))
+        inputs.finish(out, last, inputs.context(history, times, user.n, t, table))
         return Slate(items, np.ascontiguousarray(out.T))
 
     def _of_last(self, item: int, t: float) -> tuple[float, float, float]:
@@ -186,23 +185,7 @@ class Engine:
         age = math.log1p(max(t - clock[CLOCK_FIRST], 0.0) / DAY) if self.items.counts[item, N_EVENTS] else 0.0
         return age, math.log(float(self.items.counts[item, POP_SLOW]) * fade + 0.05)
 
-    def _context(self, user: User, t: float) -> tuple[float, ...]:
-        """Values of `inputs.CONTEXT`."""
-        times = user.times
-        if not len(times):
-            return (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
-        burst = len(times) - int(np.searchsorted(times, t - BURST))
-        return (
-            math.log1p(user.n),
-            math.log1p(max(t - times[-1], 0.0) / 60.0),
-            0.0,
-            math.log1p(burst),
-            math.log1p(user.n_repeats),
-            user.mean_age,
-            user.mean_pop,
-        )
-
-    def _learn_ranker(self, user: str, record: User, item: int, t: float) -> None:
+    def _learn_ranker(self, user: str, record: History, item: int, t: float) -> None:
         repeats = self._repeat_share > 0.02
         pending = self._pending
         if pending is not None and pending[:2] == (user, self.n_events):
@@ -213,44 +196,38 @@ class Engine:
         if len(target) and len(slate.items) > 1:
             self.ranker.learn_many(slate.inputs, int(target[0]))
 
-    def _learn_sources(self, user: User, item: int, positive: bool, t: float) -> None:
-        age, pop = self._age_and_pop(item, t)
+    def _learn_sources(self, at: int, item: int, positive: bool, t: float) -> None:
+        user, factors = self._histories[at], self.factors
         if user.n:
             again = float(user.has_seen(item))
             self._repeat_share += max(1.0 / (self.n_events + 1), 0.001) * (again - self._repeat_share)
         if not self.items.counts[item, N_EVENTS]:
-            self.factors.add_item(item)
+            factors.add_item(item)
         self.items.learn_one(item, t, positive, user.n, self.n_events)
         self.neighbours.learn_one(user.items, user.times, user.positive, item, t, positive)
-        user.append(item, t, positive, age, pop)
-        self.factors.append(user.slot, item, positive)
-        self.factors.learn_one(user.slot, item, user.items, user.positive, user.n)
-        self._past[self.n_events % N_PAST] = user.slot, item
-        again_slot, again_item = self._past[int(self._rng.integers(0, min(self.n_events + 1, N_PAST)))]
-        past = self._by_slot[again_slot]
-        self.factors.learn_one(past.slot, int(again_item), past.items, past.positive, past.n)
-        self.factors.activate(item, self.items.counts[:, TOTAL - 1])
+        user.append(item, t, positive)
+        factors.append(at, item, positive)
+        factors.learn_one(at, item, user.items, user.positive, user.n)
+        self._past[self.n_events % N_PAST] = at, item
+        past_at, past_item = self._past[int(self._rng.integers(0, min(self.n_events + 1, N_PAST)))].tolist()
+        past = self._histories[past_at]
+        factors.learn_one(past_at, past_item, past.items, past.positive, past.n)
+        factors.refresh(np.array([item, past_item], np.int32), self.items)
         self.n_events += 1
 
-    def _user(self, name: str) -> User:
-        user = self._users.get(name)
-        if user is None:
-            user = self._users[name] = User(len(self._users))
-            self._by_slot.append(user)
-            if user.slot >= self.factors.users.shape[1]:
-                self.factors.grow_users(2 * user.slot)
-        return user
+    def _user(self, name: str) -> int:
+        at = self._users.get(name)
+        if at is None:
+            at = self._users[name] = len(self._users)
+            self._histories.append(History())
+            self.factors.reserve_users(at + 1)
+        return at
 
     def _add_item(self, name: str) -> int:
         slot = self._slots[name] = len(self._names)
         self._names.append(name)
-        if slot == self._capacity:
-            self._capacity *= 2
-            self.items.grow(self._capacity)
-            self.neighbours.grow(self._capacity)
-            self.factors.grow(self._capacity)
-            self.content.grow(self._capacity)
-            tick = self._scratch.tick
-            self._scratch = Scratch(self._capacity)
-            self._scratch.tick = tick
+        for part in (self.items, self.neighbours, self.factors, self.content, self._scratch):
+            part.reserve(slot + 1)
+        if slot >= len(self._own):
+            self._own = np.arange(2 * slot + 1024, dtype=np.int32)
         return slot

@@ -1,48 +1,29 @@
-"""One user's record: all that a request needs to know of the user. Serving builds the same from a stored profile."""
+"""What a request knows of a user: the newest events, how many there were, and what was seen."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 HISTORY = 400
-"""Newest events kept."""
+"""Newest events kept, for the learner's factor solves."""
+
+REQUEST = 100
+"""Newest events that a request looks at."""
 
 SEEN = 8192
 """Newest distinct items kept to be left out."""
 
-BURST = 1800.0
-"""Seconds: events in this span count as the current run."""
 
-
-class User:
-    """Newest events (newest last), items already taken, and a few running values.
+class History:
+    """Newest events (newest last) and the items ever taken.
 
     Arrays are views of growing buffers; half of a full buffer is dropped at once, so appending is amortised O(1).
     """
 
-    __slots__ = (
-        "_items",
-        "_positive",
-        "_seen",
-        "_start",
-        "_times",
-        "end",
-        "mean_age",
-        "mean_pop",
-        "n",
-        "n_repeats",
-        "n_seen",
-        "slot",
-    )
+    __slots__ = ("_items", "_positive", "_seen", "_start", "_times", "end", "n", "n_seen")
 
-    def __init__(self, slot: int) -> None:
-        self.slot = slot
+    def __init__(self) -> None:
         self.n = 0
         """Events ever."""
-        self.n_repeats = 0
-        self.mean_age = 0.0
-        """Running mean of ln(1 + age in days) of the items taken, as they were at the time."""
-        self.mean_pop = 0.0
-        """Running mean of ln(popularity at 8 days + .05) of the items taken, as they were at the time."""
         self._start = 0
         self.end = 0
         self._items = np.zeros(4, np.int32)
@@ -71,15 +52,10 @@ class User:
     def has_seen(self, item: int) -> bool:
         return bool((self.seen == item).any())
 
-    def append(self, item: int, t: float, positive: bool, age: float, pop: float) -> None:
-        """Add an event; `age` and `pop` of the item as the means define them."""
-        if self.has_seen(item):
-            self.n_repeats += 1
-        else:
+    def append(self, item: int, t: float, positive: bool) -> None:
+        """Add an event."""
+        if not self.has_seen(item):
             self._see(item)
-        rate = max(1.0 / (self.n + 1), 0.1)
-        self.mean_age += rate * (age - self.mean_age)
-        self.mean_pop += rate * (pop - self.mean_pop)
         self.n += 1
         if self.end == len(self._items):
             self._make_room()
@@ -88,6 +64,18 @@ class User:
         self._positive[self.end] = positive
         self.end += 1
         self._start = max(self._start, self.end - HISTORY)
+
+    def forget(self, gone: NDArray[np.bool_]) -> None:
+        """Take out items whose slots are given to others; `gone`: by slot. `n` stays."""
+        if not gone[self.seen].any():
+            return
+        kept = ~gone[self.items]
+        items, times, positive = self.items[kept], self.times[kept], self.positive[kept]
+        seen = self.seen[~gone[self.seen]]
+        self._start, self.end = 0, len(items)
+        self._items[: self.end], self._times[: self.end], self._positive[: self.end] = items, times, positive
+        self.n_seen = len(seen)
+        self._seen[: self.n_seen] = seen
 
     def _see(self, item: int) -> None:
         if self.n_seen == SEEN:

@@ -17,6 +17,7 @@ from online_models.engine.items import (
     STAGE_TOTAL,
     SUM_STAGE,
     TOTAL,
+    ItemTable,
 )
 from online_models.engine.jit import jit
 
@@ -38,6 +39,12 @@ CONTEXT = ("n_user", "minutes_since_user", "is_new_user", "burst", "n_repeats", 
 NAMES = (*LOGS, *PLAIN, *CONTEXT)
 N_LOGS, N_INPUTS = len(LOGS), len(NAMES)
 _AT = {name: k for k, name in enumerate(NAMES)}
+
+BURST = 1800.0
+"""Seconds: events in this span count as the current run."""
+
+FADING = 0.9
+"""Weight per step back of the user's means."""
 
 POP_8D, ITEM_AGE = _AT["pop_8d"], _AT["item_age"]
 _SINCE, _CF, _RZ = _AT["hours_since_item"], _AT["cf"], _AT["transition_count"]
@@ -147,6 +154,61 @@ def fill_repeats(out: NDArray[np.float32], items: NDArray[np.int32], history: ND
             out[_REPEAT, m] = 1.0 if distance == 1 else 0.0
             out[_REPEAT + 1, m] = math.log1p(times)
             out[_REPEAT + 2, m] = 1.0 / distance
+
+
+@jit
+def tastes(
+    history: NDArray[np.int32],
+    times: NDArray[np.float64],
+    t: float,
+    counts: NDArray[np.float32],
+    clocks: NDArray[np.float64],
+    rate: float,
+) -> tuple[float, float, int]:
+    """Return means over the history (newest last) and how many of its events repeat an earlier one of it.
+
+    The means, weighted by recency: ln(1 + age in days) of the items when they were taken, ln(popularity at 8 days
+    + .05) of the items now. `rate`: of that popularity.
+    """
+    n = history.size
+    age, pop, total, weight = 0.0, 0.0, 0.0, 1.0
+    n_repeats = 0
+    for x in range(n - 1, -1, -1):
+        item = history[x]
+        if weight > 1e-3:
+            age += weight * math.log1p(max(times[x] - clocks[item, CLOCK_FIRST], 0.0) / DAY)
+            fade = math.exp(-rate * max(t - clocks[item, CLOCK_POSITIVE], 0.0))
+            pop += weight * math.log(counts[item, POP_SLOW] * fade + 0.05)
+            total += weight
+            weight *= FADING
+        for y in range(x):
+            if history[y] == item:
+                n_repeats += 1
+                break
+    return age / total, pop / total, n_repeats
+
+
+def context(
+    history: NDArray[np.int32],
+    times: NDArray[np.float64],
+    n_user: int,
+    t: float,
+    table: ItemTable,
+) -> tuple[float, ...]:
+    """Values of `CONTEXT` for a user with these newest events of `n_user`."""
+    if not len(times):
+        return (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+    burst = len(times) - int(np.searchsorted(times, t - BURST))
+    age, pop, n_repeats = tastes(history, times, t, table.counts, table.clocks, table.rates[POP_SLOW])
+    return (
+        math.log1p(n_user),
+        math.log1p(max(t - times[-1], 0.0) / 60.0),
+        0.0,
+        math.log1p(burst),
+        math.log1p(n_repeats),
+        age,
+        pop,
+    )
 
 
 def log_rank(scores: NDArray[np.float32]) -> NDArray[np.float32]:
