@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from online_models.arrays import Slots
 from online_models.columns import Columns
 from online_models.engine import inputs, neighbours
-from online_models.engine.candidates import CDEC, COMB, S0, merge
+from online_models.engine.evidence import CDEC, COMB, S0, merge
 from online_models.engine.factors import FOLDS, SMOOTH
 from online_models.engine.history import Steps
 from online_models.engine.items import N_EVENTS, stage

@@ -93,6 +93,10 @@ class History:
             at -= 1
         return at
 
+    def append(self, item: int, t: float, positive: bool) -> None:
+        """Add the newest step."""
+        self.insert(self.end - self.start, item, t, positive)
+
     def insert(self, at: int, item: int, t: float, positive: bool) -> None:
         """Add a step behind the first `at` of those that are kept."""
         if not self.has_seen(item):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots, grown
-from online_models.engine.candidates import MAX_TOUCHED, N_EVIDENCE
+from online_models.engine.evidence import MAX_TOUCHED, N_EVIDENCE
 from online_models.engine.jit import jit
 
 NEVER = np.iinfo(np.int64).max

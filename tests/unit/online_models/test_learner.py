@@ -1,8 +1,8 @@
 import msgspec
 import numpy as np
 import pytest
-from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 
+from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 from online_models.learner import Budget, Learner, examination_weight
 from state.entries import ITEM_MODEL, ITEM_USERS, ITEM_VECTOR, LEARNER, LEARNER_USER, MODEL, NEIGHBOURS, USER_VECTOR
 from state.memory_store import MemoryStore
@@ -34,7 +34,9 @@ def example(number: int, labels: list[int], feature_set: str = FEATURE_SET) -> E
 
 
 def all_rows(system: System) -> dict[str, dict[str, object]]:
-    return system.rows() | {table.name: dict(system.store.scan_rows(table)) for table in (LEARNER, ITEM_USERS, USER_VECTOR)}
+    return system.rows() | {
+        table.name: dict(system.store.scan_rows(table)) for table in (LEARNER, ITEM_USERS, USER_VECTOR)
+    }
 
 
 def restored(system: System) -> System:

@@ -104,5 +104,5 @@ def test_before_it_is_built_all_items_are_looked_at() -> None:
 
 
 def test_an_empty_index_finds_nothing() -> None:
-    index = VectorIndex(Vectors())
+    index = VectorIndex(lambda: Vectors().vectors, DIM)
     assert len(index.search(np.ones(32, dtype=np.float32), 10)[0]) == 0
