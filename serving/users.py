@@ -67,7 +67,13 @@ class Users:
         return user
 
     async def add_feedback(self, event: CleanEvent) -> str | None:
-        """Make feedback part of every later read; return what is wrong when only this process knows it."""
+        """Make feedback part of every later read; return what is wrong when only this process knows it.
+
+        A hide is remembered here, too: it holds when the next read fails or is late.
+        """
+        hidden = self._hidden.get(event.user_id, frozenset())
+        if event.type == "hide" and event.item_id is not None:
+            self._remember(event.user_id, hidden | {event.item_id})
         try:
             await self.breaker.call(lambda: self._store.add_overlay(event))
         except StoreUnavailableError as error:
