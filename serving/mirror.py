@@ -8,7 +8,7 @@ import struct
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -106,7 +106,7 @@ class Mirror:
             self._withheld.popitem(last=False)
 
     @property
-    def withheld(self) -> Iterable[str]:
+    def withheld(self) -> Collection[str]:
         """Items that this process hid or deleted and that the replica may still hold."""
         return self._withheld
 

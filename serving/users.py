@@ -48,9 +48,9 @@ class Users:
         try:
             state = await self.breaker.call(lambda: self._store.user_state(user_id, session_id))
         except StoreUnavailableError:
-            telemetry.USER_READS.labels("error").inc()
+            telemetry.user_reads("error").inc()
             raise
-        telemetry.USER_READS.labels("miss" if state.profile is None else "hit").inc()
+        telemetry.user_reads("miss" if state.profile is None else "hit").inc()
         pending = state.pending
         if local := self._local.get(user_id):
             pending = _in_order({event.event_id: event for event in pending} | local)

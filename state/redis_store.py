@@ -18,6 +18,7 @@ from state.entries import FEED_RETENTION, OVERLAY, SESSION, USER_PROFILE, Entry,
 from state.records import CleanEvent, Watermark
 from state.settings import Settings
 from state.store import Changes, StoreUnavailableError, TableChanges, UserState, is_written
+from state.user_reads import UserReads
 
 T = TypeVar("T")
 
@@ -175,14 +176,6 @@ class RedisStore:
             pipeline.eval(_TRIM_FEED, 1, key, str(int(FEED_RETENTION.total_seconds() * 1000)))
 
 
-# Profile, overlay and session at one instant: a third of the client's cost of a transaction of three commands.
-_READ_USER = """
-local state = {redis.call('GET', KEYS[1]), redis.call('HVALS', KEYS[2])}
-if KEYS[3] then state[3] = redis.call('GET', KEYS[3]) end
-return state
-"""
-
-
 class AsyncRedisStore:
     """`AsyncStore`; for serving. Timeouts are short: a late answer is worth nothing to a request."""
 
@@ -196,19 +189,19 @@ class AsyncRedisStore:
         self._feed_redis = redis.asyncio.Redis.from_url(
             settings.redis_url, socket_timeout=10, socket_connect_timeout=1, retry=never
         )
-        self._read_user = self._redis.register_script(_READ_USER)
+        self._user_reads = UserReads(self._redis)
 
     async def user_state(self, user_id: str, session_id: str | None = None) -> UserState:
         keys = [self._key(USER_PROFILE.key(user_id)), self._key(OVERLAY.key(user_id))]
         if session_id is not None:
             keys.append(self._key(SESSION.key(session_id)))
         with _available():
-            profile, overlay, *session = await self._read_user(keys)
+            profile, overlay, session = await self._user_reads.read(keys)
         key = OVERLAY.key(user_id)
         return UserState(
             profile=None if profile is None else USER_PROFILE.codec.decode(USER_PROFILE.key(user_id), profile),
             pending=sorted((OVERLAY.codec.decode(key, value) for value in overlay), key=lambda e: (e.ts, e.event_id)),
-            session=SESSION.codec.decode(SESSION.key(session_id or ""), session[0]) if session and session[0] else None,
+            session=None if session is None else SESSION.codec.decode(SESSION.key(session_id or ""), session),
         )
 
     async def get(self, entry: Entry[T], entity_id: str) -> T | None:
@@ -264,6 +257,7 @@ class AsyncRedisStore:
             await self._redis.ping()
 
     async def aclose(self) -> None:
+        await self._user_reads.aclose()
         await self._redis.aclose()
         await self._feed_redis.aclose()
 
