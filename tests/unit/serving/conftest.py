@@ -1,0 +1,19 @@
+"""Fixtures of the HTTP tests."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from falcon import testing
+
+from tests.unit.serving.system import System
+
+
+@pytest.fixture
+async def system(tmp_path: Path) -> AsyncIterator[System]:
+    made = System(tmp_path)
+    async with testing.ASGIConductor(made.app) as conductor:
+        made.client = conductor
+        while (await made.call("GET", "/health/ready"))[0] != 200:
+            pass
+        yield made
