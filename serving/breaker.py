@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from serving.tasks import stop
 from state.store import StoreUnavailableError
 
 T = TypeVar("T")
@@ -72,5 +73,4 @@ class Breaker:
 
     async def aclose(self) -> None:
         if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.gather(self._probing, return_exceptions=True)
+            await stop(self._probing)

@@ -17,6 +17,7 @@ from typing import Any
 from online_models.ranker import SnapshotError
 from online_models.replica import Replica
 from online_models.sources import Source, default_sources
+from serving.tasks import stop
 from state.entries import CATALOGUE, StateDecodeError, Table
 from state.records import Item
 from state.settings import Settings
@@ -84,9 +85,7 @@ class Mirror:
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._save_now_and_then())]
 
     async def aclose(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(*self._tasks)
         if self._unsaved:
             await self.save()
 
