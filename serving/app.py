@@ -57,7 +57,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     app.add_middleware(Lifespan(mirror, store, known, log))
     problems.install(app)
     for route, resource in {
-        "/v1/events": events.Events(log.events),
+        "/v1/events": events.Events(log.events, known),
         "/v1/items": items.Items(log.events, mirror),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
         "/v1/items/{item_id}/similar": lists.Similar(answering),

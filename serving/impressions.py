@@ -1,5 +1,7 @@
 """The log of what was shown: training learns from it, so it holds the very features that scored the list (R13)."""
 
+from math import isfinite
+
 import msgspec
 import numpy as np
 
@@ -22,7 +24,7 @@ class ImpressionLog:
         if slate.user_id is None or not len(slate.candidates):
             return
         queued = self._outbox.put(IMPRESSIONS, slate.user_id, self._encode(impression_of(slate)))
-        telemetry.IMPRESSIONS.labels("queued" if queued else "dropped").inc()
+        telemetry.impressions("queued" if queued else "dropped").inc()
 
 
 def impression_of(slate: Slate) -> Impression:
@@ -38,7 +40,7 @@ def impression_of(slate: Slate) -> Impression:
         ts=slate.wall_ms,
         surface=slate.surface,
         items=[slate.replica.item_id(slot) for slot in shown.slots.tolist()],
-        scores=np.nan_to_num(shown.scores, posinf=0.0, neginf=0.0).tolist(),
+        scores=[score if isfinite(score) else 0.0 for score in shown.scores.tolist()],
         sources=[slate.sources_of(bits) for bits in shown.sources.tolist()],
         propensities=[1.0] * len(shown),  # nothing is drawn at random yet
         features=features,

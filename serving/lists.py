@@ -1,8 +1,8 @@
 """From a list request to its answer, the same for every surface."""
 
 import asyncio
+import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from time import perf_counter
 
@@ -14,6 +14,7 @@ from serving.pipeline import Pipeline, Slate
 from serving.problems import ProblemError
 from serving.queries import ListQuery
 from serving.reasons import reasons
+from state.records import Item
 
 _AT_ONCE = 8
 """Lists in the making at once. A list computes for about a millisecond and cannot be interrupted, so that with more of
@@ -57,7 +58,7 @@ class Lists:
             if anchor is None:
                 raise ProblemError(404, f"item {about!r} is not known", field="item_id")
         slate = Slate(
-            request_id=uuid.uuid4().hex,
+            request_id=os.urandom(16).hex(),
             surface=surface,
             query=query,
             replica=replica,
@@ -79,22 +80,14 @@ def render(slate: Slate) -> ListAnswer:
     """Return the answer that a finished slate stands for."""
     reason = reasons(slate)
     items = []
+    replica = slate.replica
     shown = slate.candidates
     columns = zip(shown.slots.tolist(), shown.scores.tolist(), shown.sources.tolist(), strict=True)
     for position, (slot, score, bits) in enumerate(columns):
-        item = slate.replica.item(slot)
+        item = replica.item(slot) or Item(item_id=replica.item_id(slot))
         sources = slate.sources_of(bits)
-        items.append(
-            ListedItem(
-                item_id=slate.replica.item_id(slot),
-                score=score,  # NaN becomes null
-                sources=sources,
-                reason=reason(item, sources),
-                position=position,
-                title=item.title if item is not None else "",
-                genres=item.genres if item is not None else [],
-            )
-        )
+        # By position: these are twenty in every answer. NaN becomes null.
+        items.append(ListedItem(item.item_id, score, sources, reason(item, sources), position, item.title, item.genres))
     return ListAnswer(
         request_id=slate.request_id,
         user_id=slate.user_id,

@@ -8,12 +8,13 @@ import struct
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from online_models.replica import Replica, SnapshotError
+from serving.tasks import stop
 from state.entries import CATALOGUE, StateDecodeError, Table
 from state.records import Item
 from state.settings import Settings
@@ -69,9 +70,7 @@ class Mirror:
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._save_now_and_then())]
 
     async def aclose(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(*self._tasks)
         if self._unsaved:
             await self.save()
 
@@ -91,7 +90,7 @@ class Mirror:
             self._withheld.popitem(last=False)
 
     @property
-    def withheld(self) -> Iterable[str]:
+    def withheld(self) -> Collection[str]:
         """Items that this process hid or deleted and that the replica may still hold."""
         return self._withheld
 

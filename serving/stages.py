@@ -1,6 +1,5 @@
 """The stages that surfaces are declared from."""
 
-from collections import Counter
 from collections.abc import Awaitable, Iterator
 
 import numpy as np
@@ -19,6 +18,8 @@ MAX_RETRIEVED = 4000
 """Distinct candidates before the filters."""
 MAX_SCORED = 500
 """Candidates that the ranker sees, after the filters."""
+_ROWS = 32
+"""Candidates whose genres are looked at together: the cap has nearly always chosen among the first."""
 
 
 class ReadUser:
@@ -126,6 +127,7 @@ class Drop:
 
     def run(self, slate: Slate) -> None:
         candidates = slate.candidates
+        stays: NDArray[np.bool_] | None = None
         for rule in self._filters:
             try:
                 kept = rule.keep(slate, candidates.slots)
@@ -133,9 +135,12 @@ class Drop:
                 slate.fail(f"filter {rule.name}", error)
                 kept = np.zeros(len(candidates), np.bool_) if rule.fails_closed else None
             if kept is not None:
-                slate.notes[rule.name] = int(len(kept) - np.count_nonzero(kept))
-                candidates = candidates.take(kept)
-        slate.candidates = candidates
+                if slate.query.explain:
+                    dropped = ~kept if stays is None else stays & ~kept
+                    slate.notes[rule.name] = int(np.count_nonzero(dropped))
+                stays = kept if stays is None else stays & kept
+        if stays is not None:
+            slate.candidates = candidates.take(stays)
 
     def fallback(self, slate: Slate) -> None:
         slate.candidates = Candidates.none()
@@ -196,9 +201,9 @@ class Rank:
 
     def run(self, slate: Slate) -> None:
         scores = slate.candidates.scores
-        slate.candidates = slate.candidates.take(
-            np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
-        )
+        if not np.isfinite(scores).all():
+            scores = np.where(np.isfinite(scores), scores, -np.inf)
+        slate.candidates = slate.candidates.take(np.argsort(-scores, kind="stable"))
 
     def fallback(self, slate: Slate) -> None:
         """The order of retrieval stands."""
@@ -222,10 +227,10 @@ class GenreCap:
         among = min(self._among, slate.query.limit, len(slate.candidates))
         genres = slate.replica.columns.catalogue.genres[slate.candidates.slots]
         chosen = self._choose(genres, among)
-        rest = np.ones(len(slate.candidates), np.bool_)
-        rest[chosen] = False
-        order = np.concatenate([np.array(chosen, np.intp), np.flatnonzero(rest)])
-        slate.candidates = slate.candidates.take(order)
+        if chosen != list(range(len(chosen))):
+            rest = np.ones(len(slate.candidates), np.bool_)
+            rest[chosen] = False
+            slate.candidates = slate.candidates.take(np.concatenate([np.array(chosen, np.intp), np.flatnonzero(rest)]))
         slate.notes["genre_cap_relaxed"] = among - len(chosen)
 
     def fallback(self, slate: Slate) -> None:
@@ -233,17 +238,22 @@ class GenreCap:
 
     def _choose(self, genres: NDArray[np.int32], n_wanted: int) -> list[int]:
         """Return the positions that break no cap, at most as many as wanted; `genres` is padded, shape (n, width)."""
-        counts: Counter[int] = Counter()
-        free = np.ones(len(genres), np.bool_)
+        left: dict[int, int] = {}
+        full: set[int] = set()
         chosen: list[int] = []
-        while len(chosen) < n_wanted and free[position := int(free.argmax())]:
-            chosen.append(position)
-            free[position] = False
-            of_item = [genre for genre in genres[position].tolist() if genre != NONE]
-            counts.update(of_item)
-            for genre in of_item:
-                if counts[genre] == self._at_most:
-                    free &= (genres != genre).all(axis=1)
+        for first in range(0, len(genres), _ROWS):
+            for position, of_item in enumerate(genres[first : first + _ROWS].tolist(), first):
+                if not full.isdisjoint(of_item):
+                    continue
+                chosen.append(position)
+                if len(chosen) == n_wanted:
+                    return chosen
+                for genre in of_item:
+                    if genre == NONE:
+                        break
+                    left[genre] = left.get(genre, self._at_most) - 1
+                    if not left[genre]:
+                        full.add(genre)
         return chosen
 
 

@@ -76,7 +76,7 @@ def test_filters_count_what_they_dropped() -> None:
     """R3, R5"""
     slate = full_slate(
         FakeReplica([["A"]] * 6 + [["B"]] * 2, hidden={5}),
-        query=ListQuery(exclude=["i4", "unknown"], genre=["A"]),
+        query=ListQuery(exclude=["i4", "unknown"], genre=["A"], explain=True),
         user=a_user(hidden=["i0"], seen=["i1", "i2"]),
     )
     Drop(HiddenByUser(), Servable(lambda: ["i3"]), Excluded(), InGenre(), Seen()).run(slate)
