@@ -114,7 +114,10 @@ class StoreStep(StatefulBatchLogic[KafkaBatch, None, None]):
     def on_batch(self, values: list[KafkaBatch]) -> tuple[list[None], bool]:
         for batch in values:
             self._logic.apply(batch)
-        self._pacer.touch(time.time())
+        now = time.time()
+        self._pacer.touch(
+            now, max((now - batch.timestamps[-1] / 1000 for batch in values if batch.timestamps), default=0.0)
+        )
         self._flush_if_due()
         return [], StatefulBatchLogic.RETAIN
 

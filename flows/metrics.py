@@ -1,6 +1,6 @@
 """Kafka `clean`, `rejected` -> counts per minute of event time -> Kafka `metrics`.
 
-Exactly-once state, one dictionary per partition. The results of windows that have changed are written once a second,
+Exactly-once state, one dictionary per partition. The results of windows that have changed are written twice a second,
 those of open ones with `final` false. They are absolute values, so writing one twice (after a crash) does no harm.
 
 The state is read with a checkpoint's first event of a partition, counted on in memory, and put back when the checkpoint
@@ -150,7 +150,7 @@ _FIELDS = frozenset(Event.__struct_fields__)
 
 def build(settings: Settings) -> Application:
     """Wire the flow."""
-    app = application(settings, FLOW, commit_interval_s=1.0, poll_timeout_s=0.25, exactly_once=True)
+    app = application(settings, FLOW, commit_interval_s=0.5, poll_timeout_s=0.25, exactly_once=True)
     clean = app.dataframe(topic(app, settings, CLEAN, key_deserializer=_OneKey()))
     clean.apply(read_event, stateful=True, metadata=True).sink(CountingSink(settings, "events", "type"))
     rejected = app.dataframe(topic(app, settings, REJECTED, key_deserializer=_OneKey()))
