@@ -16,7 +16,7 @@ from quixstreams import Application, State
 from quixstreams.models.serializers import Deserializer
 from quixstreams.sinks import BaseSink
 
-from flows.process import configure_logging
+from flows.process import collect_garbage_rarely, configure_logging
 from flows.quix import application, topic
 from flows.windowed_counts import GRACE, WINDOW, Counts, WindowedCounts
 from state.records import Event, MetricResult
@@ -167,6 +167,7 @@ def main() -> None:
     """Run the flow as a process; SIGTERM stops it."""
     settings = Settings()
     configure_logging(settings)
+    collect_garbage_rarely()
     log.info("windows of %s, closed %s after their end", WINDOW, GRACE)
     build(settings).run()
 
