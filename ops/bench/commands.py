@@ -30,6 +30,7 @@ _Limit = Annotated[int | None, typer.Option(min=100, help="Only the first N even
 
 _N_USERS = 500
 _KILLS_AT_PER_S = 500.0
+_CATCH_UP_S = 120.0
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +84,7 @@ def hides(
     running: _Running = False,
     as_json: _Json = False,
 ) -> None:
-    """Hide an item and ask at once: no list may show it."""
+    """Hide an item and ask at once: no list may show it. Again while all flows are frozen."""
     with _system(running, data) as settings:
         _finish([_hides(settings, n)], as_json)
 
@@ -156,9 +157,15 @@ def _hides(settings: "Settings", n: int) -> "Report":
     import uuid
 
     from ops.bench import hides as bench
+    from ops.bench.systems import flow_pids
+    from ops.lag import wait_until_caught_up
     from ops.stack.status import address
 
-    return asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8]))
+    running = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows running"))
+    with bench.frozen(flow_pids(settings).values()):
+        stopped = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows stopped"))
+    wait_until_caught_up(settings, _CATCH_UP_S)
+    return bench.report(running, stopped)
 
 
 def _replay(settings: "Settings", dataset: "Dataset", limit: int | None, console: "Console") -> "Report":

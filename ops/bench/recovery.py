@@ -19,7 +19,7 @@ from rich.console import Console
 from ops import schedule
 from ops.bench.api import BenchError
 from ops.bench.report import Figure, Report
-from ops.bench.systems import pids
+from ops.bench.systems import flow_pids
 from ops.datasets import Dataset
 from ops.lag import Progress, wait_until_caught_up
 from ops.replay import now_ms
@@ -133,9 +133,7 @@ class Stream:
 
 
 def _outage_s(settings: Settings, progress: Progress, flow: Flow, stream: Stream) -> float:
-    pid = pids(settings).get(flow.name)
-    if pid is None:
-        raise BenchError(f"{flow.name} does not run")
+    pid = flow_pids(settings)[flow.name]
     process = psutil.Process(pid)
     os.kill(pid, signal.SIGKILL)
     killed = time.perf_counter()
