@@ -10,7 +10,7 @@ import msgspec
 
 from flows.attributing import Attribution, Rules
 from flows.batches import KafkaBatch
-from flows.catalogue import CatalogueWriter, ItemChange, parse_change
+from flows.cataloguing import CatalogueWriter, ItemChange, parse_change
 from flows.cleaning import PartitionCleaner, Progress
 from flows.deduplication import RecentIds
 from flows.feature_state import FeatureState

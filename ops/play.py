@@ -141,7 +141,7 @@ async def _serve(app: "App", flows: "Flows", settings: "Settings", on_ready: Cal
 
     server = uvicorn.Server(
         uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            app,
             host=settings.host,
             port=settings.port,
             lifespan="on",
@@ -183,7 +183,7 @@ def _start(data: Path | None, n_events: int) -> Start:
     now_ms = time.time_ns() // 1_000_000
     if data is None:
         world = World()
-        title = f"a simulated shop, {world.n_items:,} films and {world.n_users:,} people are made up (seed {world.seed})"
+        title = f"a simulated shop; {world.n_items:,} films and {world.n_users:,} people are made up"
         return Start(title, world.items(), n_events, world.history(n_events, until_ms=now_ms))
     try:
         dataset = detect(data)
