@@ -43,7 +43,7 @@ def play_command(
         Path | None,
         typer.Option(help="Folder of a data set; default: a simulated shop of films.", exists=True, file_okay=False),
     ] = None,
-    events: Annotated[int, typer.Option(min=0, max=1_000_000, help="Its newest N events are played first.")] = 20_000,
+    events: Annotated[int, typer.Option(min=0, max=1_000_000, help="Its newest N events are played first.")] = 10_000,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine only.")] = 8000,
 ) -> None:
     """Try Freshet in one process, without Kafka, Redis or Java: the same engine, API and page. Nothing is kept."""

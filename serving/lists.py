@@ -93,6 +93,7 @@ def render(slate: Slate) -> ListAnswer:
                 position=position,
                 title=item.title if item is not None else "",
                 genres=item.genres if item is not None else [],
+                release_date=item.release_date if item is not None else None,
             )
         )
     return ListAnswer(
