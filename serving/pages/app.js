@@ -13,8 +13,9 @@ const LONGEST_PAUSE_MS = 400;
 const GIVE_UP_MS = 6000;
 const RETRY_MS = [300, 600, 1200, 2500, 5000];
 const MAX_VISITED = 8;
-const PROBED = ["sim-u0", "sim-u3", "sim-u7", "sim-u12", "anna", "u1", "u2", "u3", "1", "2", "3", "5"];
-const DONE = { click: "You clicked", like: "You like", dislike: "Not for you:", save: "Saved", hide: "Hidden", undo: "Taken back:" };
+const PROBED = [..."0123456789".split("").map((n) => `sim-u${n}`), "sim-u12", "anna", "u1", "u2", "1", "2", "3", "5", "8", "13"];
+const DONE = { click: "You clicked", like: "You like", dislike: "You dislike", save: "You saved", hide: "You hid" };
+const TAKEN_BACK = { like: "like of", dislike: "dislike of", save: "saving", hide: "hiding" };
 
 const CHOSEN = new Set(["click", "like", "save"]);
 
@@ -179,7 +180,8 @@ async function afterwards(kind, item, user, started, { told, knows, what }) {
   const effect = [fresh && `${fresh} new`, up && `${up} moved up`].filter(Boolean).join(", ") || "the list stays as it is";
   const steps = [`event taken after ${told.toFixed(0)} ms`, server && `ranked in ${server.toFixed(1)} ms on the server`].filter(Boolean).join(" · ");
   const late = knows ? "" : " The flows are behind: this click is not in the list yet.";
-  say(`${DONE[kind]} ${titleOf(item)}${what ? ` (${what})` : ""}. For you: ${effect}.${late}`, { took, steps });
+  const done = what ? `You took back the ${TAKEN_BACK[what]}` : DONE[kind];
+  say(`${done} ${titleOf(item)}. For you: ${effect}.${late}`, { took, steps });
   state.undoable = FEEDBACK.includes(kind) ? { kind, item } : null;
   $("undo").hidden = state.undoable === null;
   await Promise.all([refresh(["similar", "trending", "popular"], true), readUser()]);
@@ -338,7 +340,7 @@ function filtered(told) {
 /** Offer people of whom something is known: some that data sets and the simulator have, and earlier visitors. */
 async function offerPeople() {
   const found = await Promise.all([...new Set([...visitors(), ...PROBED])].map((id) => api.user(id)));
-  const people = found.filter((user) => user.recent.length).slice(0, 5);
+  const people = found.filter((user) => user.recent.length).slice(0, 4);
   if (!people.length) return;
   const chips = people.map((user) => {
     const taste = Object.entries(user.affinity).filter(([, weight]) => weight > 0).slice(0, 2).map(([genre]) => genre).join(", ");
