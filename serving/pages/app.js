@@ -8,6 +8,7 @@ import { Row } from "./rows.js";
 
 const N_HOME = 10;
 const N_SHELF = 12;
+const N_GENRES = 12;
 const FIRST_LOOK_MS = 12;
 const LONGEST_PAUSE_MS = 400;
 const GIVE_UP_MS = 6000;
@@ -298,7 +299,7 @@ async function offerGenres() {
     for (const item of (await api.list(api.paths.popular(), { limit: 100 })).items) {
       for (const genre of item.genres) counts.set(genre, (counts.get(genre) ?? 0) + 1);
     }
-    offerGenres.known = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 14).map(([genre]) => genre).sort();
+    offerGenres.known = [...counts].sort((a, b) => b[1] - a[1]).slice(0, N_GENRES).map(([genre]) => genre).sort();
   }
   const genres = [...new Set([...offerGenres.known, ...state.genres])];
   const chips = ["", ...genres].map((genre) => {
@@ -308,6 +309,7 @@ async function offerGenres() {
     return chip;
   });
   const focus = document.activeElement?.dataset?.genre;
+  $("genres").hidden = genres.length === 0;
   $("genres").replaceChildren(...chips);
   pressGenres();
   if (focus !== undefined) chips.find((chip) => chip.dataset.genre === focus)?.focus({ preventScroll: true });
@@ -340,7 +342,7 @@ function filtered(told) {
 /** Offer people of whom something is known: some that data sets and the simulator have, and earlier visitors. */
 async function offerPeople() {
   const found = await Promise.all([...new Set([...visitors(), ...PROBED])].map((id) => api.user(id)));
-  const people = found.filter((user) => user.recent.length).slice(0, 4);
+  const people = found.filter((user) => user.recent.length).slice(0, 3);
   if (!people.length) return;
   const chips = people.map((user) => {
     const taste = Object.entries(user.affinity).filter(([, weight]) => weight > 0).slice(0, 2).map(([genre]) => genre).join(", ");

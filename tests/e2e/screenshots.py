@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from tests.e2e.browser import chromium, playing
@@ -12,6 +13,7 @@ from tests.e2e.browser import chromium, playing
 SIZES = ((1280, 900), (390, 844))
 SCHEMES = ("light", "dark")
 _SETTLED_MS = 1200
+_N_COLOURS = 256
 
 
 def take(browser: Browser, address: str, folder: Path) -> list[Path]:
@@ -27,6 +29,10 @@ def take(browser: Browser, address: str, folder: Path) -> list[Path]:
             _visit(page, f"{address}/?user={next(visitors)}")
             picture = folder / f"storefront-{scheme}-{width}.png"
             page.screenshot(path=picture)
+            with Image.open(picture) as full:
+                colours = full.convert("RGB")
+                palette = colours.quantize(_N_COLOURS)
+                colours.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(picture, optimize=True)
             pictures.append(picture)
             context.close()
     return pictures
