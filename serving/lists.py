@@ -88,9 +88,7 @@ def render(slate: Slate) -> ListAnswer:
         sources = slate.sources_of(bits)
         title, genres, released = item.title, item.genres, item.release_date
         # By position: these are twenty in every answer. NaN becomes null.
-        items.append(
-            ListedItem(item.item_id, score, sources, reason(item, sources), position, title, genres, released)
-        )
+        items.append(ListedItem(item.item_id, score, sources, reason(item, sources), position, title, genres, released))
     return ListAnswer(
         request_id=slate.request_id,
         user_id=slate.user_id,
