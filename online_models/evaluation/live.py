@@ -81,13 +81,13 @@ class SessionNeighbours(Blended):
 
     CONSTANTS = Blended.CONSTANTS | {
         "n_steps": Constant(10, (5, 10, 20, 30)),
-        "fading": Constant(0.8, (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)),
+        "fading": Constant(0.8, (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)),
         "n_recent": Constant(500, (200, 500, 1000)),
         "n_neighbours": Constant(200, (50, 100, 200, 500, 1000)),
         "n_items": Constant(100, (20, 50, 100, 200)),
         "length_power": Constant(0.5, (0.0, 0.25, 0.5, 0.75)),
-        "distance": Constant(1.0, (0.8, 0.9, 0.95, 1.0)),
-        "rarity": Constant(1.0, (0.0, 0.5, 1.0, 1.5)),
+        "distance": Constant(1.0, (0.6, 0.7, 0.8, 0.9, 0.95, 1.0)),
+        "rarity": Constant(1.0, (0.0, 0.5, 1.0, 1.5, 2.0)),
         "dislike": _DISLIKE,
     }
 
