@@ -112,7 +112,7 @@ def _by_age(report: Report, what: str, starts: tuple[int, ...], curves: list[lis
 
 def _lists(report: Report) -> Table:
     names = ["coverage@10", "novelty bits", "diversity", "Gini", "µs an event", "µs a list"]
-    table = _table("lists, and cost on one core (median / 99th percentile)", names)
+    table = _table("lists, and CPU time of one thread (median / 99th percentile)", names)
     for model in report.models:
         table.add_row(
             model.name,
