@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.scorer import HIDDEN, LAYOUT, LEAK, Scorer, SnapshotVersionError, shapes_of
+from online_models.engine.jit import jit
+from online_models.engine.scorer import HIDDEN, LAYOUT, LEAK, Scorer, SnapshotVersionError, rectify, shapes_of
 
 N_BEFORE = 200
 """Lists that weights learned elsewhere count for: statistics and average follow the own stream soon."""
@@ -24,6 +25,50 @@ class _State(msgspec.Struct, array_like=True):
     moments: bytes
     n_kept: int
     rng: bytes
+
+
+@jit
+def learn_statistics(
+    features: NDArray[np.float32], of_list: NDArray[np.float32], statistics: NDArray[np.float32], rate: float
+) -> None:
+    """Move mean, variance between lists and variance within lists towards those of one list."""
+    within = np.zeros(of_list.size, np.float32)
+    for m in range(len(features)):
+        row = features[m]
+        for k in range(of_list.size):
+            off = row[k] - of_list[k]
+            within[k] += off * off
+    step, share = np.float32(rate), np.float32(1.0 / len(features))
+    for k in range(of_list.size):
+        off = of_list[k] - statistics[0, k]
+        statistics[0, k] += step * off
+        statistics[1, k] += step * (off * off - statistics[1, k])
+        statistics[2, k] += step * (within[k] * share - statistics[2, k])
+
+
+@jit
+def descend(
+    gradient: NDArray[np.float32],
+    moments: NDArray[np.float32],
+    parameters: NDArray[np.float32],
+    averaged: NDArray[np.float32],
+    learning_rate: float,
+    correction: float,
+    decay: float,
+    rate: float,
+) -> None:
+    """One Adam step and the average after it. `learning_rate` and `correction` hold the bias corrections."""
+    speed, correct, shrink = np.float32(learning_rate), np.float32(correction), np.float32(decay)
+    follow = np.float32(rate)
+    for k in range(gradient.size):
+        g = gradient[k]
+        first = moments[0, k] + np.float32(0.1) * (g - moments[0, k])
+        second = moments[1, k] + np.float32(0.001) * (g * g - moments[1, k])
+        moments[0, k], moments[1, k] = first, second
+        p = parameters[k]
+        p -= speed * first / (np.sqrt(second * correct) + np.float32(1e-7)) + shrink * p
+        parameters[k] = p
+        averaged[k] += follow * (p - averaged[k])
 
 
 class ListwiseRanker(Scorer):
@@ -129,11 +174,7 @@ class ListwiseRanker(Scorer):
 
     def _learn_statistics(self, features: NDArray[np.float32], of_list: NDArray[np.float32]) -> None:
         rate = max(1.0 / (self.n_lists + 1), 1.0 / (self.n_statistics + 1))
-        mean, between, within = self._statistics
-        off = of_list - mean
-        mean += np.float32(rate) * off
-        between += np.float32(rate) * (np.square(off) - between)
-        within += np.float32(rate) * (np.square(features - of_list).mean(0) - within)
+        learn_statistics(features, of_list, self._statistics, rate)
         self.n_lists += 1
 
     def _step(self, lists: NDArray[np.int64]) -> None:
@@ -149,12 +190,10 @@ class ListwiseRanker(Scorer):
             weights[k] = self._kept_weights[at]
         x = rows.reshape(n_lists * width, -1)
         w1, b1, w2, b2, w3, skip = self._train
-        h1 = x @ w1
-        h1 += b1
-        np.maximum(h1, LEAK * h1, out=h1)
-        h2 = h1 @ w2
-        h2 += b2
-        np.maximum(h2, LEAK * h2, out=h2)
+        h1: NDArray[np.float32] = x @ w1
+        rectify(h1, b1)
+        h2: NDArray[np.float32] = h1 @ w2
+        rectify(h2, b2)
         scores = (h2 @ w3 + x @ skip).reshape(n_lists, width)
         scores[np.arange(width) >= sizes] = -np.inf
         scores -= scores.max(1, keepdims=True)
@@ -178,18 +217,16 @@ class ListwiseRanker(Scorer):
 
     def _adam(self) -> None:
         self.n_steps += 1
-        first, second = self._moments
-        g, p = self._gradient, self._parameters
-        first += np.float32(0.1) * (g - first)
-        second += np.float32(0.001) * (g * g - second)
-        correct_1 = np.float32(1.0 / (1.0 - 0.9**self.n_steps))
-        correct_2 = np.float32(1.0 / (1.0 - 0.999**self.n_steps))
-        move = first * correct_1
-        move /= np.sqrt(second * correct_2) + np.float32(1e-7)
-        move += np.float32(self.decay) * p
-        p -= np.float32(self.learning_rate) * move
-        rate = max(1.0 / (self.n_steps + self._n_before), 1.0 / self.n_averaged)
-        self._averaged += np.float32(rate) * (p - self._averaged)
+        descend(
+            self._gradient,
+            self._moments,
+            self._parameters,
+            self._averaged,
+            self.learning_rate / (1.0 - 0.9**self.n_steps),
+            1.0 / (1.0 - 0.999**self.n_steps),
+            self.learning_rate * self.decay,
+            max(1.0 / (self.n_steps + self._n_before), 1.0 / self.n_averaged),
+        )
 
     @property
     def is_ready(self) -> bool:

@@ -48,10 +48,35 @@ def normalise(
         scale[0, k] = np.float32(1.0) / np.sqrt(within + between + np.float32(1e-12))
         scale[1, k] = np.float32(1.0) / np.sqrt(within + np.float32(1e-12)) if within > 1e-10 else np.float32(0.0)
     for m in range(len(features)):
+        row, first, second = features[m], out[m, :n], out[m, n:]
+        for k in range(n):  # comparisons, unlike min and max, vectorise
+            value = (row[k] - statistics[0, k]) * scale[0, k]
+            value = -CLIP if value < -CLIP else value  # noqa: FURB136
+            first[k] = CLIP if value > CLIP else value  # noqa: FURB136
         for k in range(n):
-            value = features[m, k]
-            out[m, k] = min(max((value - statistics[0, k]) * scale[0, k], -CLIP), CLIP)
-            out[m, n + k] = min(max((value - of_list[k]) * scale[1, k], -CLIP), CLIP)
+            value = (row[k] - of_list[k]) * scale[1, k]
+            value = -CLIP if value < -CLIP else value  # noqa: FURB136
+            second[k] = CLIP if value > CLIP else value  # noqa: FURB136
+
+
+@jit
+def column_means(features: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Add the mean of each column to `out`."""
+    share = np.float32(1.0 / max(len(features), 1))
+    for m in range(len(features)):
+        row = features[m]
+        for k in range(out.size):
+            out[k] += row[k] * share
+
+
+@jit
+def rectify(h: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+    """Add the bias and take a leaky rectifier, in place."""
+    for m in range(len(h)):
+        row = h[m]
+        for k in range(bias.size):
+            value = row[k] + bias[k]
+            row[k] = value if value > np.float32(0.0) else LEAK * value
 
 
 def shapes_of(n_inputs: int, hidden: tuple[int, int]) -> list[tuple[int, ...]]:
@@ -92,8 +117,9 @@ class Scorer:
     @staticmethod
     def list_mean(features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of each input over the candidates of a list: to be logged with those that are shown."""
-        mean: NDArray[np.float32] = features.mean(0)
-        return mean
+        out = np.zeros(features.shape[1], np.float32)
+        column_means(features, out)
+        return out
 
     def _normalised(
         self, features: NDArray[np.float32], mean: NDArray[np.float32] | None = None
@@ -111,13 +137,12 @@ class Scorer:
         """
         x = self._normalised(features, mean)
         w1, b1, w2, b2, w3, skip = self._infer
-        h1 = x @ w1
-        h1 += b1
-        np.maximum(h1, LEAK * h1, out=h1)
-        h2 = h1 @ w2
-        h2 += b2
-        np.maximum(h2, LEAK * h2, out=h2)
-        return h2 @ w3 + x @ skip
+        h1: NDArray[np.float32] = x @ w1
+        rectify(h1, b1)
+        h2: NDArray[np.float32] = h1 @ w2
+        rectify(h2, b2)
+        scores: NDArray[np.float32] = h2 @ w3 + x @ skip
+        return scores
 
     @property
     def is_ready(self) -> bool:
