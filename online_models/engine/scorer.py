@@ -6,16 +6,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.jit import jit
+from online_models.engine.layers import normalise, rectify
 
 LAYOUT = 2
 """Of published weights and of the learner's state; another number is refused."""
 
 HIDDEN = (32, 16)
 """Units of the two layers."""
-
-LEAK = np.float32(0.05)
-CLIP = np.float32(4.0)
 
 
 class SnapshotVersionError(ValueError):
@@ -31,52 +28,6 @@ class Weights(msgspec.Struct, array_like=True):
     is_ready: bool
     statistics: bytes
     averaged: bytes
-
-
-@jit
-def normalise(
-    features: NDArray[np.float32],
-    of_list: NDArray[np.float32],
-    statistics: NDArray[np.float32],
-    out: NDArray[np.float32],
-) -> None:
-    """Write each input against all lists and against the mean of this list, shape (n, 2 * n_inputs)."""
-    n = of_list.size
-    scale = np.empty((2, n), np.float32)
-    for k in range(n):
-        between, within = statistics[1, k], statistics[2, k]
-        scale[0, k] = np.float32(1.0) / np.sqrt(within + between + np.float32(1e-12))
-        scale[1, k] = np.float32(1.0) / np.sqrt(within + np.float32(1e-12)) if within > 1e-10 else np.float32(0.0)
-    for m in range(len(features)):
-        row, first, second = features[m], out[m, :n], out[m, n:]
-        for k in range(n):  # comparisons, unlike min and max, vectorise
-            value = (row[k] - statistics[0, k]) * scale[0, k]
-            value = -CLIP if value < -CLIP else value  # noqa: FURB136
-            first[k] = CLIP if value > CLIP else value  # noqa: FURB136
-        for k in range(n):
-            value = (row[k] - of_list[k]) * scale[1, k]
-            value = -CLIP if value < -CLIP else value  # noqa: FURB136
-            second[k] = CLIP if value > CLIP else value  # noqa: FURB136
-
-
-@jit
-def column_means(features: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Add the mean of each column to `out`."""
-    share = np.float32(1.0 / max(len(features), 1))
-    for m in range(len(features)):
-        row = features[m]
-        for k in range(out.size):
-            out[k] += row[k] * share
-
-
-@jit
-def rectify(h: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
-    """Add the bias and take a leaky rectifier, in place."""
-    for m in range(len(h)):
-        row = h[m]
-        for k in range(bias.size):
-            value = row[k] + bias[k]
-            row[k] = value if value > np.float32(0.0) else LEAK * value
 
 
 def shapes_of(n_inputs: int, hidden: tuple[int, int]) -> list[tuple[int, ...]]:
@@ -117,9 +68,9 @@ class Scorer:
     @staticmethod
     def list_mean(features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of each input over the candidates of a list: to be logged with those that are shown."""
-        out = np.zeros(features.shape[1], np.float32)
-        column_means(features, out)
-        return out
+        n = max(len(features), 1)
+        mean: NDArray[np.float32] = np.full(len(features), 1.0 / n, np.float32) @ features
+        return mean
 
     def _normalised(
         self, features: NDArray[np.float32], mean: NDArray[np.float32] | None = None
