@@ -12,6 +12,7 @@ from online_models.engine.neighbours import (
     NEXT_AT,
     NEXT_TIME,
 )
+from online_models.engine.pool import LARGEST
 
 N_CANDIDATES = 200
 N_STEPS = 20
@@ -24,7 +25,7 @@ N_EVIDENCE = 13
 """Columns of what the neighbour lists say of an item; the first five are sums of a pair's first five."""
 
 N_COMB, N_STEP, N_RECENT, N_POP_FAST, N_POP_SLOW, N_SMOOTH, N_SHARP = 60, 25, 25, 40, 30, 40, 25
-"""Candidates from each source."""
+"""Candidates from each source, of `N_CANDIDATES`; in proportion for another number."""
 
 NEVER_COUNT, NEVER_HOURS = 664.0, 22_025.0
 """Occurrences and hours since a transition that was never seen."""
@@ -33,14 +34,14 @@ NEVER_COUNT, NEVER_HOURS = 664.0, 22_025.0
 class Scratch:
     """Work space of one request at a time: which items were touched, and their evidence."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, n_candidates: int = N_CANDIDATES) -> None:
         self.at = np.zeros(capacity, np.int32)
         self.stamp = np.zeros(capacity, np.int64)
         self.hidden = np.zeros(capacity, np.int64)
         self.chosen = np.zeros(capacity, np.int64)
-        self.touched = np.zeros(N_STEPS * 512 + N_CANDIDATES, np.int32)
-        self.evidence = np.zeros((N_STEPS * 512 + N_CANDIDATES, N_EVIDENCE), np.float32)
-        self.candidates = np.zeros(N_CANDIDATES, np.int32)
+        self.touched = np.zeros(N_STEPS * LARGEST, np.int32)
+        self.evidence = np.zeros((N_STEPS * LARGEST, N_EVIDENCE), np.float32)
+        self.candidates = np.zeros(n_candidates, np.int32)
         self.tick = 0
 
     def reserve(self, n_slots: int) -> None:
@@ -219,17 +220,18 @@ def gather(
     Without `repeats` the items `seen` are left out. `smooth`, `sharp`: factor scores of the `active` items.
     """
     n = 0
+    share = candidates.size / N_CANDIDATES
     if repeats:
         for x in range(min(N_STEPS, history.size)):
             n = take(history[history.size - 1 - x], chosen, tick, candidates, n)
     else:
         for m in range(seen.size):
             hidden[seen[m]] = tick
-    n = choose(evidence[:, COMB], touched, n_touched, N_COMB, hidden, chosen, tick, candidates, n)
-    n = take_first(fast, N_POP_FAST, hidden, chosen, tick, candidates, n)
+    n = choose(evidence[:, COMB], touched, n_touched, int(N_COMB * share), hidden, chosen, tick, candidates, n)
+    n = take_first(fast, int(N_POP_FAST * share), hidden, chosen, tick, candidates, n)
     if history.size > 0:
-        n = choose(smooth, active, active.size, N_SMOOTH, hidden, chosen, tick, candidates, n)
-        n = choose(sharp, active, active.size, N_SHARP, hidden, chosen, tick, candidates, n)
-        n = choose(evidence[:, S0], touched, n_touched, N_STEP, hidden, chosen, tick, candidates, n)
-        n = choose(evidence[:, CDEC], touched, n_touched, N_RECENT, hidden, chosen, tick, candidates, n)
-    return take_first(slow, N_POP_SLOW, hidden, chosen, tick, candidates, n)
+        n = choose(smooth, active, active.size, int(N_SMOOTH * share), hidden, chosen, tick, candidates, n)
+        n = choose(sharp, active, active.size, int(N_SHARP * share), hidden, chosen, tick, candidates, n)
+        n = choose(evidence[:, S0], touched, n_touched, int(N_STEP * share), hidden, chosen, tick, candidates, n)
+        n = choose(evidence[:, CDEC], touched, n_touched, int(N_RECENT * share), hidden, chosen, tick, candidates, n)
+    return take_first(slow, int(N_POP_SLOW * share), hidden, chosen, tick, candidates, n)
