@@ -44,6 +44,10 @@ class Changed:
         self.slots[: len(kept)] = kept
         self.count[0] = len(kept)
 
+    def peek(self) -> NDArray[np.int32]:
+        """Return the slots, valid until the next change."""
+        return self.slots[: len(self)]
+
     def take(self) -> NDArray[np.int32]:
         """Return the slots and start anew."""
         taken = self.slots[: len(self)].copy()

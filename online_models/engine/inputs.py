@@ -1,11 +1,12 @@
 """The ranker's inputs: one definition, used by requests and by learning."""
 
+import hashlib
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.candidates import COMB, NEVER_COUNT, NEVER_HOURS, RT, RZ
+from online_models.engine.evidence import COMB, NEVER_COUNT, NEVER_HOURS, RT, RZ
 from online_models.engine.items import (
     CLOCK_FIRST,
     CLOCK_LAST,
@@ -37,6 +38,8 @@ PLAIN = (
 CONTEXT = ("n_user", "minutes_since_user", "is_new_user", "burst", "n_repeats", "user_age", "user_pop")
 """Equal for all candidates of a list."""
 NAMES = (*LOGS, *PLAIN, *CONTEXT)
+FEATURE_SET = hashlib.blake2b(repr((1, NAMES)).encode(), digest_size=6).hexdigest()
+"""Version of the definitions, logged with each impression: values of another version are not learned from."""
 N_LOGS, N_INPUTS = len(LOGS), len(NAMES)
 _AT = {name: k for k, name in enumerate(NAMES)}
 
@@ -217,6 +220,26 @@ def context(
     )
 
 
+def of_last(history: NDArray[np.int32], t: float, table: ItemTable) -> tuple[float, float, float] | None:
+    """Return ln popularity, ln age and mean stage of the newest item now; None without a history."""
+    if not len(history):
+        return None
+    item = int(history[-1])
+    row, clock = table.counts[item], table.clocks[item]
+    fade = math.exp(-table.rates[POP_SLOW] * max(t - clock[CLOCK_POSITIVE], 0.0))
+    age = math.log1p(max(t - clock[CLOCK_FIRST], 0.0) / DAY) if row[N_EVENTS] else 0.0
+    return (
+        math.log(float(row[POP_SLOW]) * fade + 0.05),
+        age,
+        float(row[SUM_STAGE] / max(row[N_EVENTS], 1.0)),
+    )
+
+
+def untrained(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score candidates before there are weights: popularity and covisitation, shape (n, N_INPUTS) -> (n,)."""
+    return np.asarray(values[:, POP_8D] + 3.0 * values[:, _COMB], np.float32)
+
+
 @jit
 def sort_keys(bits: NDArray[np.uint32], keys: NDArray[np.uint64]) -> None:
     """Write numbers that sort as floats with these bits do, the highest first, each with its position."""
@@ -230,10 +253,10 @@ def sort_keys(bits: NDArray[np.uint32], keys: NDArray[np.uint64]) -> None:
 def write_ranks(keys: NDArray[np.uint64], logs: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Write ln(1 + rank) to where each sorted key came from."""
     for k in range(keys.size):
-        out[keys[k] & np.uint64(0xFFFFFFFF)] = logs[k]
+        out[keys[k] & np.uint64(0xFFFFFFFF)] = logs[k] if k < logs.size else math.log1p(k)
 
 
-_LOGS = np.log1p(np.arange(1024, dtype=np.float32))
+_LOGS = np.log1p(np.arange(4096, dtype=np.float32))
 
 
 def log_rank(scores: NDArray[np.float32], out: NDArray[np.float32]) -> None:

@@ -137,6 +137,11 @@ class ItemTable:
             self.slow.clear()
             self.refresh(self.known())
 
+    def popularity(self, slots: NDArray[np.int32], column: int, t: float) -> NDArray[np.float32]:
+        """Return positives of some items as decayed to time `t` at the half-life number `column`."""
+        elapsed = np.maximum(t - self.clocks[slots, CLOCK_POSITIVE], 0.0)
+        return np.asarray(self.counts[slots, column] * np.exp(-self.rates[column] * elapsed), np.float32)
+
     def known(self) -> NDArray[np.int32]:
         """Slots of items with events."""
         return np.flatnonzero(self.counts[:, N_EVENTS]).astype(np.int32)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from online_models.engine.layers import normalise, rectify
 
-LAYOUT = 2
+LAYOUT = 3
 """Of published weights and of the learner's state; another number is refused."""
 
 HIDDEN = (32, 16)

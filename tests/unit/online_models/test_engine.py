@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from online_models.engine import factors, neighbours
-from online_models.engine.candidates import choose
 from online_models.engine.content import Content
 from online_models.engine.engine import Engine
 from online_models.engine.history import HISTORY, SEEN, History
 from online_models.engine.inputs import N_INPUTS, NAMES, log_rank, tastes
 from online_models.engine.items import CLOCK_FIRST, DAY, POP_SLOW, ItemTable, stage
+from online_models.engine.retrieval import Workspace
 from state.records import Item
 
 GROUPS, SIZE = 6, 12
@@ -80,8 +80,8 @@ def test_inputs_are_finite_whatever_the_order_of_times() -> None:
     rng = np.random.default_rng(0)
     for k in range(300):
         engine.observe(f"u{k % 7}", f"i{k % 50}", k % 3 > 0, 1.0, 1e9 + float(rng.normal(0, 30 * DAY)))
-    slate = engine.slate(engine._histories[engine._users["u1"]], 1e9 - 90 * DAY, repeats=True)
-    assert slate.inputs.shape == (len(slate.items), N_INPUTS)
+    slate = engine.learner.slate(engine.learner.users.of("u1"), 1e9 - 90 * DAY, repeats=True)
+    assert slate.inputs.shape == (len(slate.slots), N_INPUTS)
     assert np.isfinite(slate.inputs).all()
 
 
@@ -157,21 +157,35 @@ def test_fold_in_solves_the_normal_equations() -> None:
 
 def test_gramians_follow_the_vectors(played: Engine) -> None:
     for m in (0, 1):
-        y = played.factors.items[m].astype(float)
-        x = played.factors.users[m].astype(float)
-        assert np.allclose(played.factors.gram_items[m], y.T @ y, atol=1e-3)
-        assert np.allclose(played.factors.gram_users[m], x.T @ x, atol=1e-3)
+        y = played.learner.factors.items[m].astype(float)
+        x = played.learner.factors.users[m].astype(float)
+        assert np.allclose(played.learner.factors.gram_items[m], y.T @ y, atol=1e-3)
+        assert np.allclose(played.learner.factors.gram_users[m], x.T @ x, atol=1e-3)
 
 
-def test_choose_is_the_exact_top() -> None:
+def test_the_best_are_exact_and_in_order() -> None:
     scores = np.random.default_rng(1).random(500).astype(np.float32)
     items = np.arange(500, dtype=np.int32)
-    hidden, chosen = np.zeros(500, np.int64), np.zeros(500, np.int64)
-    hidden[np.argmax(scores)] = 1
-    out = np.zeros(50, np.int32)
-    n = choose(scores, items, 500, 20, hidden, chosen, 1, out, 0)
-    assert n == 20
-    assert set(out[:20].tolist()) == set(np.argsort(-scores)[1:21].tolist())
+    work = Workspace()
+    work.reserve(500)
+    for slot in range(500):
+        work.admit(slot, slot != np.argmax(scores))
+    work.tick += 1
+    expected = np.argsort(-scores)[1:21]
+    assert work.best(scores, items, 500, 20).tolist() == expected.tolist()
+    assert len(work.best(scores, items, 500, 1000)) == 499
+    assert (
+        work.first(items[::-1], 3).tolist() == [slot for slot in (499, 498, 497, 496) if work.allows(items[slot])][:3]
+    )
+
+
+def test_a_union_knows_who_gave_what() -> None:
+    work = Workspace()
+    work.reserve(9)
+    for _ in range(2):  # nothing is left of the first
+        items, membership = work.union([np.array([3, 1], np.int32), np.array([1, 7, 3, 8], np.int32)], 3)
+        assert items.tolist() == [3, 1, 7]
+        assert membership.tolist() == [0b11, 0b11, 0b10]
 
 
 def test_log_rank() -> None:
@@ -182,7 +196,7 @@ def test_log_rank() -> None:
 
 
 def test_history_is_bounded_and_newest_last() -> None:
-    user = History()
+    user = History(0)
     for k in range(3 * SEEN):
         user.append(k, float(k), True)
     assert user.n == 3 * SEEN
@@ -212,10 +226,29 @@ def test_content_matches_the_taste() -> None:
     for slot, genre, year in ((0, "drama", "1990"), (1, "drama", "1991"), (2, "comedy", "2010")):
         content.learn_one(slot, Item(item_id=str(slot), genres=[genre], release_date=year))
     out = np.zeros((4, 2), np.float32)
-    content.match(np.array([0], np.int32), np.array([True]), np.array([1, 2], np.int32), 40 * 365.25 * DAY, out)
+    content.match(
+        np.array([0], np.int32),
+        np.array([True]),
+        np.array([1, 2], np.int32),
+        40 * 365.25 * DAY,
+        content.likings({}),
+        out,
+    )
     assert out[0].tolist() == [1.0, 0.0]
     assert out[2, 0] < out[2, 1]
     assert out[3, 0] > out[3, 1]
+
+
+def test_likings_stand_in_for_a_taste() -> None:
+    """R15: what a new user said of genres."""
+    content = Content()
+    for slot, genre in enumerate(("drama", "comedy")):
+        content.learn_one(slot, Item(item_id=str(slot), genres=[genre]))
+    out = np.zeros((4, 2), np.float32)
+    nothing = np.empty(0, np.int32), np.empty(0, np.bool_)
+    likings = content.likings({"comedy": 2.0, "drama": -1.0})
+    content.match(*nothing, np.array([0, 1], np.int32), DAY, likings, out)
+    assert out[0].tolist() == [0.0, 1.0]
 
 
 def test_names_are_unique() -> None:

@@ -108,7 +108,7 @@ def test_a_ring_keeps_the_newest() -> None:
 
 
 def test_a_history_forgets() -> None:
-    user = History()
+    user = History(0)
     for k in (1, 2, 3, 2, 4):
         user.append(k, float(k), True)
     gone = np.zeros(5, np.bool_)
@@ -125,7 +125,7 @@ def test_memory_stays_flat_while_items_come_and_go() -> None:
     """Ten times as many items as there are slots: the oldest make room."""
     bound, n_users, length = 400, 50, 8000
     table, lists, model = ItemTable(bound), Neighbours(bound, max_pairs=30_000), Factors(0, bound)
-    users = [History() for _ in range(n_users)]
+    users = [History(0) for _ in range(n_users)]
     rng = np.random.default_rng(0)
     free, slot_of = list(range(bound)), {}
     n_forgotten = 0
