@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
     bench.command("replay")(replay)
     bench.command("serving")(serving)
     bench.command("hides")(hides)
+    bench.command("endless")(endless)
     bench.command("recovery")(recovery)
     bench.command("all")(run_all)
     app.add_typer(bench, name="bench")
@@ -87,6 +88,21 @@ def hides(
     """Hide an item and ask at once: no list may show it. Again while all flows are frozen."""
     with _system(running, data) as settings:
         _finish([_hides(settings, n)], as_json)
+
+
+def endless(
+    events: Annotated[int, typer.Option(min=10_000, help="Of the stream.")] = 10_000_000,
+    as_json: _Json = False,
+) -> None:
+    """Feed what learns far more items and users than it may hold: memory stays flat. Takes a quarter of an hour."""
+    from rich.progress import Progress
+
+    from ops.bench import endless as bench
+
+    with Progress(console=_console(), disable=as_json) as progress:
+        task = progress.add_task("events", total=None)
+        report = bench.measure(events, progress=lambda done, total: progress.update(task, completed=done, total=total))
+    _finish([report], as_json)
 
 
 def recovery(
