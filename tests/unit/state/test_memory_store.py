@@ -4,12 +4,10 @@ import asyncio
 
 import pytest
 
-from ops.memory_log import MemoryLog
 from state.entries import CATALOGUE
 from state.memory_store import AsyncMemoryStore, MemoryStore
 from state.records import Item
 from state.store import Changes
-from state.topics import EVENTS
 
 
 async def test_a_follower_that_is_cancelled_ends_though_a_change_comes_at_the_same_time() -> None:
@@ -30,14 +28,3 @@ async def test_a_follower_that_is_cancelled_ends_though_a_change_comes_at_the_sa
     following.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(following, 30)
-
-
-async def test_a_reader_of_the_log_that_is_cancelled_ends_though_a_message_comes_at_the_same_time() -> None:
-    log = MemoryLog()
-    waiting = asyncio.create_task(log.wait(60))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    log.append(EVENTS, b"u1", b"{}")
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
