@@ -68,6 +68,8 @@ class BatchAnswer(Struct, frozen=True, kw_only=True):
     rejected: list[Rejected]
     pending: int = 0
     """Of the accepted ones: queued here, not yet acknowledged by Kafka."""
+    degraded: dict[str, str] | UnsetType = UNSET
+    """Part -> what is missing and why."""
 
 
 class FeedbackAnswer(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from importlib import resources
 import falcon.asgi
 import msgspec
 
+from online_models.warm_up import warm_up
 from serving import openapi, problems, telemetry
 from serving.event_log import EventLog
 from serving.impressions import ImpressionLog
@@ -59,7 +60,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     for route, resource in {
         "/": pages.Storefront(page),
         pages.ASSETS + "/{version}/{name}": pages.Assets(files, version),
-        "/v1/events": events.Events(log.events),
+        "/v1/events": events.Events(log.events, known),
         "/v1/items": items.Items(log.events, mirror),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
         "/v1/items/{item_id}/similar": lists.Similar(answering),
@@ -84,4 +85,5 @@ def create() -> App:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
     )
+    logging.getLogger("serving").info("kernels are ready after %.1f s", warm_up())
     return create_app(settings, AsyncRedisStore(settings), EventLog(settings))

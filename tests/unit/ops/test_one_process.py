@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from online_models.features import FEATURE_SET, FEATURES
+from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 from ops.memory_log import MAX_WAITING, MemoryLog, MemoryOutbox
 from ops.one_process import Flows
 from serving.event_log import QueueFullError
@@ -111,7 +111,7 @@ async def test_a_click_on_a_shown_list_teaches_the_ranker(system: System) -> Non
         scores=[1.0, 0.5],
         sources=[["popular"], ["popular"]],
         propensities=[1.0, 1.0],
-        features=bytes(4 * 2 * len(FEATURES)),
+        features=bytes(4 * 3 * N_INPUTS),
         feature_set=FEATURE_SET,
         model="ranker",
         model_version="1",
