@@ -18,6 +18,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "lifespan": "on",
         "access_log": False,
         "server_header": False,
+        "proxy_headers": False,
     }
 
 
