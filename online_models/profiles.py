@@ -9,7 +9,7 @@ from bisect import insort
 from collections.abc import Sequence
 
 from online_models import activity
-from online_models.outcomes import INTERACTIONS, rating_share
+from online_models.outcomes import INTERACTIONS, is_positive, rating_share
 from state.records import CleanEvent, RecentItem, SessionProfile, UserProfile
 from state.validation import FEEDBACK_TYPES
 
@@ -104,8 +104,9 @@ def _with_feedback(profile: UserProfile, kind: str) -> set[str]:
 
 
 def _step(event: CleanEvent, item_id: str) -> RecentItem:
-    value = event.value
-    return RecentItem(item_id, event.ts, event.type, None if isinstance(value, str) else value, event.session_id)
+    value = None if isinstance(event.value, str) else event.value
+    positive = event.type == "onboarding" or is_positive(event.type, event.value, event.context)
+    return RecentItem(item_id, event.ts, event.type, value, event.session_id, positive)
 
 
 def _order(step: RecentItem) -> tuple[int, str, str, float, str]:

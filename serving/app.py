@@ -7,6 +7,7 @@ from importlib import resources
 import falcon.asgi
 import msgspec
 
+from online_models.warm_up import warm_up
 from serving import openapi, problems, telemetry
 from serving.event_log import EventLog
 from serving.impressions import ImpressionLog
@@ -86,4 +87,5 @@ def create() -> App:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
     )
+    logging.getLogger("serving").info("kernels are ready after %.1f s", warm_up())
     return create_app(settings, AsyncRedisStore(settings), EventLog(settings))

@@ -104,7 +104,7 @@ def _without(slate: Slate, slots: Slots, item_ids: Collection[str]) -> Mask | No
 
 
 class _Marks:
-    """One mark for every slot, all set between two calls: a new array for each would cost what the catalogue is long."""
+    """One mark for every slot, all set between two calls: a new array for each would cost what the items are many."""
 
     def __init__(self) -> None:
         self._marks = np.ones(0, np.bool_)

@@ -5,7 +5,7 @@ from math import isfinite
 import msgspec
 import numpy as np
 
-from online_models.features import FEATURE_SET
+from online_models.engine.inputs import FEATURE_SET
 from serving import telemetry
 from serving.event_log import Outbox
 from serving.pipeline import Slate
@@ -31,8 +31,10 @@ def impression_of(slate: Slate) -> Impression:
     """Return the record of a finished slate that was shown to a user."""
     assert slate.user_id is not None
     shown = slate.candidates
+    features = b""
     matrix = shown.features
-    features = b"" if matrix is None else np.ascontiguousarray(matrix, dtype="<f4").tobytes()
+    if matrix is not None and slate.list_mean is not None:
+        features = np.vstack([matrix, slate.list_mean]).astype("<f4", copy=False).tobytes()
     return Impression(
         request_id=slate.request_id,
         user_id=slate.user_id,

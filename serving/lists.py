@@ -52,17 +52,17 @@ class Lists:
         started = perf_counter()
         if query.seen == "only" and user_id is None:
             raise ProblemError(400, "seen: `only` needs a user", field="seen", allowed=["hide", "show"])
-        loaded = self._mirror.current
+        replica = self._mirror.current
         anchor = None
         if about is not None:
-            anchor = loaded.replica.slot(about)
+            anchor = replica.slot(about)
             if anchor is None:
                 raise ProblemError(404, f"item {about!r} is not known", field="item_id")
         slate = Slate(
             request_id=os.urandom(16).hex(),
             surface=surface,
             query=query,
-            loaded=loaded,
+            replica=replica,
             now_ms=self._mirror.now_ms,
             wall_ms=int(time.time() * 1000),
             user_id=user_id,

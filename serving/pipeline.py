@@ -14,10 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.columns import Context
+from online_models.engine.context import Context
 from online_models.replica import Replica
 from serving.answers import StageReport
-from serving.mirror import Loaded
 from serving.queries import ListQuery
 from serving.users import KnownUser
 from state.store import StoreUnavailableError
@@ -72,7 +71,7 @@ class Slate:
     request_id: str
     surface: str
     query: ListQuery
-    loaded: Loaded
+    replica: Replica
     """The same replica for the whole request, whatever is swapped meanwhile."""
     now_ms: int
     """Stream time."""
@@ -85,6 +84,8 @@ class Slate:
     context: Context | None = None
     source_names: tuple[str, ...] = ()
     candidates: Candidates = field(default_factory=Candidates.none)
+    list_mean: NDArray[np.float32] | None = None
+    """(n_features,) mean over all candidates that were scored together."""
     model: tuple[str, str] = ("", "")
     """Name and version of what scored."""
     degraded: dict[str, str] = field(default_factory=dict)
@@ -94,12 +95,8 @@ class Slate:
     reports: list[StageReport] = field(default_factory=list)
     _names: dict[int, list[str]] = field(default_factory=dict)
 
-    @property
-    def replica(self) -> Replica:
-        return self.loaded.replica
-
     def genres(self, slot: int) -> Sequence[str]:
-        item = self.loaded.replica.item(slot)
+        item = self.replica.item(slot)
         return () if item is None else item.genres
 
     def sources_of(self, bits: int) -> list[str]:

@@ -1,16 +1,17 @@
 """The stages that surfaces are declared from."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.arrays import Slots
 from online_models.catalogue import NONE
 from online_models.sources import union
 from online_models.user_view import UserView
 from serving.filters import Filter
 from serving.pipeline import Candidates, Slate
-from serving.sources import Popular, Source, Trending
+from serving.sources import Popular, ScoredSource, Source
 from serving.users import Users
 
 MAX_RETRIEVED = 4000
@@ -58,7 +59,13 @@ class Hydrate:
         else:
             profile = None if slate.user is None else slate.user.profile
             view = UserView.of(profile, max(slate.now_ms, 0 if profile is None else profile.last_ts))
-        slate.context = slate.replica.context(view)
+        repeats = slate.query.seen == "show" and slate.replica.repeats
+        context = slate.replica.context(view, repeats)
+        for slots in _unwanted(slate):
+            context.bar(slots)
+        if slate.query.genre:
+            context.bar_all_but(slate.replica.with_genres(slate.query.genre))
+        slate.context = context
 
     def fallback(self, slate: Slate) -> None:
         slate.context = slate.replica.context(UserView(slate.now_ms))
@@ -84,7 +91,7 @@ class Retrieve:
                 continue
             if found is not None:
                 retrieved[source.name] = found
-                slate.notes[source.name] = len(found[0])
+                slate.notes[source.name] = len(found)
         merged = union(slate.replica.columns, retrieved, MAX_RETRIEVED)
         slate.source_names = tuple(merged.sources)
         slate.candidates = Candidates(merged.slots, merged.membership, np.full(len(merged.slots), np.nan))
@@ -93,6 +100,19 @@ class Retrieve:
         slots, _ = slate.replica.popular(MAX_SCORED, slate.now_ms)
         slate.source_names = ("popular",)
         slate.candidates = Candidates(slots, np.ones(len(slots), np.uint32), np.full(len(slots), np.nan))
+
+
+def _unwanted(slate: Slate) -> Iterator[Slots]:
+    """Yield items that sources need not find: filters drop them anyway, but then a list may not be full."""
+    replica = slate.replica
+    if slate.query.exclude:
+        yield replica.slots(slate.query.exclude)
+    if slate.anchor is not None:
+        yield np.array([slate.anchor], np.int32)
+    if slate.user is not None:
+        yield replica.slots(slate.user.hidden)
+        if slate.user.profile is not None and slate.query.seen == "hide":
+            yield replica.slots(slate.user.profile.seen)
 
 
 class Drop:
@@ -137,8 +157,10 @@ class Score:
         assert slate.context is not None
         candidates = slate.candidates.take(slice(MAX_SCORED))
         features = slate.replica.features(slate.context, candidates.slots)
-        scores = slate.replica.score(features)
-        slate.candidates = Candidates(candidates.slots, candidates.sources, scores, features)
+        scores = slate.replica.score(features).astype(np.float64)
+        chances = np.exp(scores - scores.max(initial=0.0))
+        slate.candidates = Candidates(candidates.slots, candidates.sources, chances / chances.sum(), features)
+        slate.list_mean = features.mean(0) if len(candidates) else None
         slate.model = (slate.replica.model_name, slate.replica.model_version)
         slate.notes["scored"] = len(candidates)
 
@@ -154,12 +176,12 @@ class ScoreBy:
     deadline_ms = 20.0
     skippable = True
 
-    def __init__(self, source: Popular | Trending) -> None:
+    def __init__(self, source: ScoredSource) -> None:
         self._source = source
 
     def run(self, slate: Slate) -> None:
         candidates = slate.candidates
-        slots, values = self._source.retrieve(slate)
+        slots, values = self._source.scored(slate)
         by_slot = np.zeros(slate.replica.n_slots)
         by_slot[slots] = values
         scores = by_slot[candidates.slots]

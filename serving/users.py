@@ -70,7 +70,13 @@ class Users:
         return user
 
     async def add_feedback(self, *events: CleanEvent) -> str | None:
-        """Make feedback part of every later read; return what is wrong when only this process knows it."""
+        """Make feedback part of every later read; return what is wrong when only this process knows it.
+
+        A hide is remembered here, too: it holds when the next read fails or is late.
+        """
+        for event in events:
+            if event.type == "hide" and event.item_id is not None:
+                self._remember(event.user_id, self._hidden.get(event.user_id, frozenset()) | {event.item_id})
         try:
             await self.breaker.call(lambda: self._store.add_overlay(*events))
         except StoreUnavailableError as error:

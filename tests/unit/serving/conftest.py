@@ -1,4 +1,4 @@
-"""Fixtures of the HTTP tests."""
+"""Fixtures of the tests of serving."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 from falcon import testing
 
+from online_models.warm_up import warm_up
 from tests.unit.serving.system import System
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> None:
+    """A server compiles before it is ready: its first request has the time of any other."""
+    warm_up()
 
 
 @pytest.fixture

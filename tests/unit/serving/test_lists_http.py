@@ -38,7 +38,7 @@ async def test_every_answered_list_is_logged_as_an_impression(system: System) ->
     assert impression.request_id == answer["request_id"]
     assert impression.items == [item["item_id"] for item in answer["items"]]
     assert (impression.device, impression.session_id) == ("phone", "s1")
-    assert len(impression.features) % (4 * 5) == 0
+    assert len(impression.features) % (4 * 6) == 0  # five items and their mean
     assert impression.features
 
 
