@@ -33,6 +33,7 @@ from bytewax.testing import run_main
 
 from flows.batches import KafkaBatch
 from flows.pacing import Pacer
+from flows.process import collect_garbage_rarely
 from state.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def run(
 ) -> None:
     """Run until the input ends, in this thread. With `recovery_name`, state is kept in a folder of that name."""
     recovery = None if recovery_name is None else _recovery(settings, recovery_name)
+    collect_garbage_rarely()
     log.info("%s starts", flow.flow_id)
     try:
         run_main(flow, epoch_interval=epoch_interval, recovery_config=recovery)  # type: ignore[no-untyped-call]
@@ -114,7 +116,10 @@ class StoreStep(StatefulBatchLogic[KafkaBatch, None, None]):
     def on_batch(self, values: list[KafkaBatch]) -> tuple[list[None], bool]:
         for batch in values:
             self._logic.apply(batch)
-        self._pacer.touch(time.time())
+        now = time.time()
+        self._pacer.touch(
+            now, max((now - batch.timestamps[-1] / 1000 for batch in values if batch.timestamps), default=0.0)
+        )
         self._flush_if_due()
         return [], StatefulBatchLogic.RETAIN
 

@@ -27,7 +27,7 @@ from flows.batches import KafkaBatch
 from flows.cleaning import Cleaned, PartitionCleaner, Progress, Rejected
 from flows.known_events import RebuildError, rebuild
 from flows.partitioner import UserPartitions
-from flows.process import configure_logging, stop_on_signals
+from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals
 from state.settings import Settings
 from state.topics import CLEAN, EVENTS, PARTITIONER, REJECTED
 
@@ -339,6 +339,7 @@ def main() -> None:
     """Run the flow as a process."""
     settings = Settings()
     configure_logging(settings)
+    collect_garbage_rarely()
     try:
         CleanFlow(settings, stop_on_signals()).run()
     except (KafkaException, RebuildError) as error:

@@ -1,11 +1,14 @@
 """Kafka `clean`, `rejected` -> counts per minute of event time -> Kafka `metrics`.
 
-Exactly-once state, one dictionary per partition. The results of windows that have changed are written once a second,
+Exactly-once state, one dictionary per partition. The results of windows that have changed are written twice a second,
 those of open ones with `final` false. They are absolute values, so writing one twice (after a crash) does no harm.
+
+The state is read with a checkpoint's first event of a partition, counted on in memory, and put back when the checkpoint
+is made: reading and putting it for each event took two thirds of this flow's time.
 """
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from confluent_kafka import KafkaException, Producer
@@ -13,9 +16,9 @@ from quixstreams import Application, State
 from quixstreams.models.serializers import Deserializer
 from quixstreams.sinks import BaseSink
 
-from flows.process import configure_logging
+from flows.process import collect_garbage_rarely, configure_logging
 from flows.quix import application, topic
-from flows.windowed_counts import GRACE, WINDOW, Count, Counts, count, empty
+from flows.windowed_counts import GRACE, WINDOW, Counts, WindowedCounts
 from state.records import Event, MetricResult
 from state.settings import Settings
 from state.topics import CLEAN, METRICS, PARTITIONER, REJECTED
@@ -44,23 +47,32 @@ class _OneKey(Deserializer):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
 
-    def __call__(self, value: bytes, ctx: Any) -> str:
-        return "all"
+    def __call__(self, value: bytes, ctx: Any) -> bytes:
+        return b"all"
+
+
+class ToCount(NamedTuple):
+    """One event, and the state of its partition as of the last checkpoint."""
+
+    name: str
+    ts: int
+    state: State[str, Counts]
 
 
 _decode = msgspec.msgpack.Decoder(_TypeAndTime).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class ResultSink(BaseSink):
-    """Writes the newest result of each window at each checkpoint, before its transaction is committed."""
+class CountingSink(BaseSink):
+    """Counts, and at each checkpoint, before its transaction is committed, writes the results and puts the state."""
 
     def __init__(self, settings: Settings, metric: str, dimension: str) -> None:
         super().__init__()
         self._settings = settings
         self._metric = metric
         self._dimension = dimension
-        self._results: dict[tuple[str, int, int, str], MetricResult] = {}
+        self._open: dict[int, tuple[State[str, Counts], WindowedCounts]] = {}
+        """Of partitions with events since the last checkpoint. A `State` belongs to one checkpoint."""
 
     def setup(self) -> None:
         self._topic = METRICS.full_name(self._settings)
@@ -70,19 +82,38 @@ class ResultSink(BaseSink):
                 "client.id": self._settings.group_id(FLOW),
                 "enable.idempotence": True,
                 "partitioner": PARTITIONER,
+                "compression.type": "lz4",
                 "linger.ms": 5,
+                "delivery.report.only.error": True,
             },
             logger=log,
         )
 
     def add(
-        self, value: list[Count], key: object, timestamp: int, headers: object, topic: str, partition: int, offset: int
+        self, value: ToCount, key: object, timestamp: int, headers: object, topic: str, partition: int, offset: int
     ) -> None:
+        name, ts, state = value
+        opened = self._open.get(partition)
+        if opened is None:
+            opened = self._open[partition] = state, WindowedCounts(state.get(_STATE_KEY))
+        opened[1].add(name, ts)
+
+    def flush(self) -> None:
+        for partition, (state, counts) in self._open.items():
+            self._write(partition, counts)
+            state.set(_STATE_KEY, counts.to_counts())
+        self._open.clear()
+        if self._producer.flush(_FLUSH_TIMEOUT_S):
+            raise TimeoutError(f"{self._topic}: results were not acknowledged within {_FLUSH_TIMEOUT_S:.0f} s")
+
+    def on_paused(self) -> None:
+        self._open.clear()
+
+    def _write(self, partition: int, counts: WindowedCounts) -> None:
         window_ms = int(WINDOW.total_seconds() * 1000)
-        for name, start, n, late, final in value:
-            metric = f"late_{self._metric}" if late else self._metric
-            self._results[metric, partition, start, name] = MetricResult(
-                metric=metric,  # type: ignore[arg-type]
+        for name, start, n, late, final in counts.results():
+            result = MetricResult(
+                metric=f"late_{self._metric}" if late else self._metric,  # type: ignore[arg-type]
                 start_ms=start,
                 end_ms=start + window_ms,
                 dimensions={self._dimension: name},
@@ -90,45 +121,40 @@ class ResultSink(BaseSink):
                 value=n,
                 final=final,
             )
+            self._produce(result.metric, _encode(result))
 
-    def flush(self) -> None:
-        for result in self._results.values():
-            self._producer.produce(self._topic, _encode(result), result.metric, on_delivery=_raise_on_failure)
-        self._results.clear()
-        if self._producer.flush(_FLUSH_TIMEOUT_S):
-            raise TimeoutError(f"{self._topic}: results were not acknowledged within {_FLUSH_TIMEOUT_S:.0f} s")
+    def _produce(self, key: str, value: bytes) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=_raise_on_failure)
+                return
+            except BufferError:
+                self._producer.poll(0.1)  # ends: the queue empties, or its messages time out, which raises here
 
 
-def count_event(value: bytes, key: str, timestamp: int, headers: object, state: State[str, Counts]) -> list[Count]:
-    """Count by type, in event time."""
+def read_event(value: bytes, key: bytes, timestamp: int, headers: object, state: State[str, Counts]) -> ToCount:
+    """Return what counts by type, in event time."""
     event = _decode(value)
-    return _count(state, event.type, event.ts)
+    return ToCount(event.type, event.ts, state)
 
 
-def count_rejected(value: bytes, key: str, timestamp: int, headers: object, state: State[str, Counts]) -> list[Count]:
-    """Count by the field to blame, at the time of the rejection: what the sender says of time cannot be trusted."""
+def read_rejected(value: bytes, key: bytes, timestamp: int, headers: object, state: State[str, Counts]) -> ToCount:
+    """Return what counts by the field to blame, at the time of the rejection: the sender's time cannot be trusted."""
     found = dict(headers) if isinstance(headers, list) else {}
     field = (found.get("field") or b"").decode(errors="replace")
-    return _count(state, field if not field or field.split("[")[0] in _FIELDS else "unknown", timestamp)
+    return ToCount(field if not field or field.split("[")[0] in _FIELDS else "unknown", timestamp, state)
 
 
 _FIELDS = frozenset(Event.__struct_fields__)
 
 
-def _count(state: State[str, Counts], name: str, ts: int) -> list[Count]:
-    counts: Counts = state.get(_STATE_KEY) or empty()
-    changed = count(counts, name, ts)
-    state.set(_STATE_KEY, counts)
-    return changed
-
-
 def build(settings: Settings) -> Application:
     """Wire the flow."""
-    app = application(settings, FLOW, commit_interval_s=1.0, poll_timeout_s=0.25, exactly_once=True)
+    app = application(settings, FLOW, commit_interval_s=0.5, poll_timeout_s=0.25, exactly_once=True)
     clean = app.dataframe(topic(app, settings, CLEAN, key_deserializer=_OneKey()))
-    clean.apply(count_event, stateful=True, metadata=True).sink(ResultSink(settings, "events", "type"))
+    clean.apply(read_event, stateful=True, metadata=True).sink(CountingSink(settings, "events", "type"))
     rejected = app.dataframe(topic(app, settings, REJECTED, key_deserializer=_OneKey()))
-    rejected.apply(count_rejected, stateful=True, metadata=True).sink(ResultSink(settings, "rejected", "field"))
+    rejected.apply(read_rejected, stateful=True, metadata=True).sink(CountingSink(settings, "rejected", "field"))
     return app
 
 
@@ -141,6 +167,7 @@ def main() -> None:
     """Run the flow as a process; SIGTERM stops it."""
     settings = Settings()
     configure_logging(settings)
+    collect_garbage_rarely()
     log.info("windows of %s, closed %s after their end", WINDOW, GRACE)
     build(settings).run()
 

@@ -6,28 +6,47 @@ _NEVER = float("-inf")
 class Pacer:
     """Decides when what has become dirty is flushed. All times in seconds, of any one clock.
 
-    A flush is due `delay` after the first change; later when flushing would take more than `share` of the time; but
-    never later than `at_most` after the first change.
+    A flush is due `delay` after the first change; later when flushing would take more than `share` of the time, but
+    then never later than `at_most` after the first change.
+
+    Behind a log, what changes soon changes again, and nobody sees it fresh anyway. So a flush then waits for half of
+    what the changes are behind, up to `at_most_behind`; no longer, when changes have not come for `quiet`.
     """
 
-    def __init__(self, delay: float = 0.02, share: float = 0.2, at_most: float = 1.0) -> None:
+    def __init__(
+        self,
+        delay: float = 0.02,
+        share: float = 0.2,
+        at_most: float = 1.0,
+        at_most_behind: float = 3.0,
+        quiet: float = 0.1,
+    ) -> None:
         self._delay = delay
         self._at_most = at_most
+        self._at_most_behind = at_most_behind
+        self._quiet = quiet
         self._rest_per_cost = (1.0 - share) / share
         self._dirty_since: float | None = None
+        self._touched_at = _NEVER
+        self._behind = 0.0
         self._rested_at = _NEVER
 
     @property
     def due_at(self) -> float | None:
         """Time of the next flush, None while nothing is dirty."""
-        if self._dirty_since is None:
+        dirty_since = self._dirty_since
+        if dirty_since is None:
             return None
-        return min(max(self._dirty_since + self._delay, self._rested_at), self._dirty_since + self._at_most)
+        affordable_at = min(max(dirty_since + self._delay, self._rested_at), dirty_since + self._at_most)
+        worth_at = min(dirty_since + min(self._behind / 2, self._at_most_behind), self._touched_at + self._quiet)
+        return max(affordable_at, worth_at)
 
-    def touch(self, now: float) -> None:
-        """Something changed."""
+    def touch(self, now: float, behind: float = 0.0) -> None:
+        """Something changed, by a message that is so many seconds old."""
         if self._dirty_since is None:
             self._dirty_since = now
+        self._touched_at = now
+        self._behind = behind
 
     def is_due(self, now: float) -> bool:
         due_at = self.due_at

@@ -1,5 +1,6 @@
-"""What every flow's process does alike: logging, and stopping when asked to."""
+"""What every flow's process does alike: logging, collecting garbage, and stopping when asked to."""
 
+import gc
 import logging
 import signal
 import threading
@@ -13,6 +14,14 @@ def configure_logging(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
+
+
+def collect_garbage_rarely() -> None:
+    """Look for cycles after 50 000 new objects instead of 700: flows make many that live, and hardly a cycle.
+
+    It took a sixth of the time of `features`.
+    """
+    gc.set_threshold(50_000, 20, 50)
 
 
 def stop_on_signals() -> threading.Event:

@@ -1,6 +1,5 @@
 """Counts per minute of event time, of what has few names: the logic of `flows.metrics`."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple, TypedDict
 
@@ -33,42 +32,64 @@ class Count(NamedTuple):
     final: bool
 
 
-def empty() -> Counts:
-    """Return the state before the first event."""
-    return {"stream_ts": 0, "windows": {}, "late": {}}
-
-
-def count(counts: Counts, name: str, ts: int) -> list[Count]:
-    """Count one event of time `ts` (epoch ms) in place; return what has changed and what is closed by it.
+class WindowedCounts:
+    """One partition's counts in memory, from a `Counts` and back to one.
 
     A window closes when stream time is 5 minutes past its end. An event for a closed window counts as late, in the
     window of stream time: so that no result that was called final changes.
     """
-    changed = []
-    if ts > counts["stream_ts"]:
-        counts["stream_ts"] = ts
-        changed += list(_close(counts))
-    late = _ends_before(_start(ts), counts["stream_ts"] - _GRACE_MS)
-    start = _start(counts["stream_ts"] if late else ts)
-    names = counts["late" if late else "windows"].setdefault(str(start), {})
-    if name not in names and len(names) >= _MAX_NAMES:
-        name = _OTHER
-    names[name] = names.get(name, 0) + 1
-    changed.append(Count(name, start, names[name], late, final=False))
-    return changed
+
+    def __init__(self, kept: Counts | None = None) -> None:
+        self._stream_ts = kept["stream_ts"] if kept else 0
+        self._windows = _by_start(kept["windows"] if kept else {})
+        self._late = _by_start(kept["late"] if kept else {})
+        self._changed: set[tuple[bool, int, str]] = set()
+        self._closed: list[Count] = []
+
+    def add(self, name: str, ts: int) -> None:
+        """Count one event of time `ts` (epoch ms)."""
+        if ts > self._stream_ts:
+            if ts - ts % _WINDOW_MS > self._stream_ts:  # they close on the minute: the grace is whole minutes
+                self._close(ts - _GRACE_MS)
+            self._stream_ts = ts
+        start = ts - ts % _WINDOW_MS
+        late = start + _WINDOW_MS <= self._stream_ts - _GRACE_MS
+        if late:
+            start = self._stream_ts - self._stream_ts % _WINDOW_MS
+        windows = self._late if late else self._windows
+        names = windows.get(start)
+        if names is None:
+            names = windows[start] = {}
+        if name not in names and len(names) >= _MAX_NAMES:
+            name = _OTHER
+        names[name] = names.get(name, 0) + 1
+        self._changed.add((late, start, name))
+
+    def results(self) -> list[Count]:
+        """Return the counts that have changed since the last call, and those of windows that have closed."""
+        found = self._closed
+        for late, start, name in sorted(self._changed):
+            names = (self._late if late else self._windows).get(start)
+            if names is not None:
+                found.append(Count(name, start, names[name], late, final=False))
+        self._closed = []
+        self._changed.clear()
+        return found
+
+    def to_counts(self) -> Counts:
+        """Return what to keep."""
+        return {
+            "stream_ts": self._stream_ts,
+            "windows": {str(start): names for start, names in self._windows.items()},
+            "late": {str(start): names for start, names in self._late.items()},
+        }
+
+    def _close(self, closing_time: int) -> None:
+        for late, windows in ((False, self._windows), (True, self._late)):
+            for start in [start for start in windows if start + _WINDOW_MS <= closing_time]:
+                names = windows.pop(start)
+                self._closed += [Count(name, start, value, late, final=True) for name, value in names.items()]
 
 
-def _close(counts: Counts) -> Iterator[Count]:
-    closing_time = counts["stream_ts"] - _GRACE_MS
-    for late, windows in ((False, counts["windows"]), (True, counts["late"])):
-        for start in [start for start in windows if _ends_before(int(start), closing_time)]:
-            for name, value in windows.pop(start).items():
-                yield Count(name, int(start), value, late, final=True)
-
-
-def _start(ts: int) -> int:
-    return ts - ts % _WINDOW_MS
-
-
-def _ends_before(start: int, closing_time: int) -> bool:
-    return start + _WINDOW_MS <= closing_time
+def _by_start(windows: dict[str, dict[str, int]]) -> dict[int, dict[str, int]]:
+    return {int(start): names for start, names in windows.items()}

@@ -17,6 +17,7 @@ class ListedItem(Struct, frozen=True):
     """From 0."""
     title: str
     genres: list[str]
+    release_date: str | None = None
 
 
 class ModelVersion(Struct, frozen=True):

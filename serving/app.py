@@ -13,7 +13,7 @@ from serving.event_log import EventLog
 from serving.impressions import ImpressionLog
 from serving.lists import Lists
 from serving.mirror import Mirror
-from serving.resources import events, items, lists, operation, users
+from serving.resources import events, items, lists, operation, pages, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from serving.users import Users
@@ -56,11 +56,14 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
 
     surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
     answering = Lists(mirror, surfaces, troubles)
+    page, files, version = pages.load()
     app: App = falcon.asgi.App()
     app.add_middleware(telemetry.RequestTimer())
     app.add_middleware(Lifespan(mirror, store, known, log))
     problems.install(app)
     for route, resource in {
+        "/": pages.Storefront(page),
+        pages.ASSETS + "/{version}/{name}": pages.Assets(files, version),
         "/v1/events": events.Events(log.events, known),
         "/v1/items": items.Items(log.events, mirror),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),

@@ -87,8 +87,9 @@ def render(slate: Slate) -> ListAnswer:
     for position, (slot, score, bits) in enumerate(columns):
         item = replica.item(slot) or Item(item_id=replica.item_id(slot))
         sources = slate.sources_of(bits)
+        title, genres, released = item.title, item.genres, item.release_date
         # By position: these are twenty in every answer. NaN becomes null.
-        items.append(ListedItem(item.item_id, score, sources, reason(item, sources), position, item.title, item.genres))
+        items.append(ListedItem(item.item_id, score, sources, reason(item, sources), position, title, genres, released))
     return ListAnswer(
         request_id=slate.request_id,
         user_id=slate.user_id,

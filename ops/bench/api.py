@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,6 +20,15 @@ class _Listed(msgspec.Struct):
 
 class _List(msgspec.Struct):
     items: list[_Listed]
+    degraded: dict[str, str] | None = None
+
+
+class Listed(NamedTuple):
+    """One answer."""
+
+    item_ids: list[str]
+    degraded: dict[str, str]
+    """What was not to be had in time, and why; usually empty."""
 
 
 class _User(msgspec.Struct):
@@ -32,12 +42,17 @@ _user_decoder = msgspec.json.Decoder(_User)
 
 async def recommended(client: Client, user_id: str) -> list[str]:
     """Return the ids of the user's list of 20. Raise `BenchError` when there is none."""
-    return _ids(await client.get(f"/v1/users/{user_id}/recommendations?limit=20"), f"the list of {user_id}")
+    return (await listed(client, user_id)).item_ids
+
+
+async def listed(client: Client, user_id: str) -> Listed:
+    """Return the user's list of 20. Raise `BenchError` when there is none."""
+    return _listed(await client.get(f"/v1/users/{user_id}/recommendations?limit=20"), f"the list of {user_id}")
 
 
 async def popular(client: Client, n_items: int) -> list[str]:
     """Return ids of popular items. Raise `BenchError` when there are none."""
-    return _ids(await client.get(f"/v1/popular?limit={n_items}"), "/v1/popular")
+    return _listed(await client.get(f"/v1/popular?limit={n_items}"), "/v1/popular").item_ids
 
 
 async def counts(client: Client, user_id: str) -> dict[str, int]:
@@ -59,13 +74,13 @@ async def hide(client: Client, user_id: str, item_id: str) -> None:
     _accepted(await client.post(f"/v1/users/{user_id}/feedback", body), f"feedback of {user_id}")
 
 
-def _ids(answer: Answer, what: str) -> list[str]:
+def _listed(answer: Answer, what: str) -> Listed:
     if answer.status != 200:
         raise BenchError(f"{what}: {answer.status} {answer.body[:200]!r}")
-    found = [item.item_id for item in _list_decoder.decode(answer.body).items]
-    if not found:
+    found = _list_decoder.decode(answer.body)
+    if not found.items:
         raise BenchError(f"{what} is empty: play traffic into the system first")
-    return found
+    return Listed([item.item_id for item in found.items], found.degraded or {})
 
 
 def _accepted(answer: Answer, what: str) -> None:

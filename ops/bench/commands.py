@@ -29,6 +29,8 @@ _Data = Annotated[
 _Limit = Annotated[int | None, typer.Option(min=100, help="Only the first N events.", show_default=False)]
 
 _N_USERS = 500
+_KILLS_AT_PER_S = 500.0
+_CATCH_UP_S = 120.0
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +40,7 @@ def register(app: typer.Typer) -> None:
     bench.command("replay")(replay)
     bench.command("serving")(serving)
     bench.command("hides")(hides)
+    bench.command("recovery")(recovery)
     bench.command("all")(run_all)
     app.add_typer(bench, name="bench")
 
@@ -81,9 +84,22 @@ def hides(
     running: _Running = False,
     as_json: _Json = False,
 ) -> None:
-    """Hide an item and ask at once: no list may show it."""
+    """Hide an item and ask at once: no list may show it. Again while all flows are frozen."""
     with _system(running, data) as settings:
         _finish([_hides(settings, n)], as_json)
+
+
+def recovery(
+    rounds: Annotated[int, typer.Option(min=1, help="Kills of each flow.")] = 3,
+    rate: Annotated[float, typer.Option(min=50, help="Events a second meanwhile.")] = _KILLS_AT_PER_S,
+    data: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """Kill each flow in the middle of a stream: until it moves on, and whether counts stay exact."""
+    console = _console()
+    with _failing_clearly(), _dataset(data) as dataset:
+        report = _recovery(dataset, rounds, rate, console)
+    _finish([report], as_json)
 
 
 def run_all(
@@ -92,25 +108,37 @@ def run_all(
     seconds: Annotated[float, typer.Option(min=1, help="Of each serving measurement.")] = 10.0,
     clicks: Annotated[int, typer.Option(min=10, help="Of each freshness measurement.")] = 200,
     n_hides: Annotated[int, typer.Option("--hides", min=1)] = 1000,
+    kills: Annotated[int, typer.Option(min=1, help="Of each flow.")] = 1,
     as_json: _Json = False,
 ) -> None:
-    """All benchmarks, one after the other, on one system that starts empty."""
+    """All benchmarks, one after the other, on a system that starts empty; recovery on another one."""
     from ops.bench.systems import own_system
 
     console = _console()
-    with _failing_clearly(), _dataset(data) as dataset, own_system(console) as settings:
-        steps: list[Callable[[], Report]] = [
-            lambda: _replay(settings, dataset, limit, console),
-            lambda: _serving(settings, seconds),
-            lambda: _freshness(settings, clicks, 100.0),
-            lambda: _hides(settings, n_hides),
-        ]
-        reports = []
-        for step in steps:
-            reports.append(step())
-            if not as_json:
-                _show(reports[-1])
+    reports: list[Report] = []
+
+    def run(step: "Callable[[], Report]") -> None:
+        reports.append(step())
+        if not as_json:
+            _show(reports[-1])
+
+    with _failing_clearly(), _dataset(data) as dataset:
+        with own_system(console) as settings:
+            run(lambda: _replay(settings, dataset, limit, console))
+            run(lambda: _serving(settings, seconds))
+            run(lambda: _freshness(settings, clicks, 100.0))
+            run(lambda: _hides(settings, n_hides))
+        run(lambda: _recovery(dataset, kills, _KILLS_AT_PER_S, console))
     _finish(reports, as_json, shown=True)
+
+
+def _recovery(dataset: "Dataset", rounds: int, rate: float, console: "Console") -> "Report":
+    """On a system of its own: it has to begin with the data set's first event."""
+    from ops.bench import recovery as bench
+    from ops.bench.systems import own_system
+
+    with own_system(console) as settings:
+        return bench.measure(settings, dataset, rounds, rate, console)
 
 
 def _freshness(settings: "Settings", clicks: int, load: float) -> "Report":
@@ -129,9 +157,15 @@ def _hides(settings: "Settings", n: int) -> "Report":
     import uuid
 
     from ops.bench import hides as bench
+    from ops.bench.systems import flow_pids
+    from ops.lag import wait_until_caught_up
     from ops.stack.status import address
 
-    return asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8]))
+    running = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows running"))
+    with bench.frozen(flow_pids(settings).values()):
+        stopped = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows stopped"))
+    wait_until_caught_up(settings, _CATCH_UP_S)
+    return bench.report(running, stopped)
 
 
 def _replay(settings: "Settings", dataset: "Dataset", limit: int | None, console: "Console") -> "Report":

@@ -1,16 +1,20 @@
-"""Hide an item, ask at once: it must never be in the list again."""
+"""Hide an item, ask at once: it must never be in the list again, whether the flows run or not."""
 
+import os
+import signal
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from ops.bench.api import hide, recommended
+from ops.bench.api import hide, listed, recommended
 from ops.bench.report import Figure, Report, percentiles
 from ops.http_client import Client
 
 _N_USERS = 50
 
 
-async def measure(base_url: str, n_hides: int, run_id: str) -> Report:
-    """Hide the first item of a user's list and ask again, `n_hides` times over 50 users.
+async def measure(base_url: str, n_hides: int, run_id: str, what: str) -> list[Figure]:
+    """Hide the first item of a user's list and ask again, `n_hides` times over 50 users of this run.
 
     Raises
     ------
@@ -18,7 +22,7 @@ async def measure(base_url: str, n_hides: int, run_id: str) -> Report:
         If the API refuses, or a list is empty.
     """
     hidden: dict[str, set[str]] = {}
-    n_stale = 0
+    stale: list[str] = []
     took: list[float] = []
     async with Client(base_url) as client:
         for n in range(n_hides):
@@ -28,11 +32,36 @@ async def measure(base_url: str, n_hides: int, run_id: str) -> Report:
             gone.add(first)
             started = time.perf_counter()
             await hide(client, user_id, first)
-            after = await recommended(client, user_id)
+            after = await listed(client, user_id)
             took.append(time.perf_counter() - started)
-            n_stale += bool(gone.intersection(after))
-    figures = [
-        Figure("lists with a hidden item", n_stale, f"of {n_hides:,}", target=0),
-        *percentiles("hide and next list", took),
+            if gone.intersection(after.item_ids):
+                stale.append(f"without {', '.join(after.degraded)}" if after.degraded else "complete")
+    return [
+        Figure(
+            f"lists with a hidden item, {what}",
+            len(stale),
+            f"of {n_hides:,}",
+            target=0,
+            note="; ".join(sorted(set(stale))),
+        ),
+        *percentiles(f"hide and next list, {what}", took),
     ]
-    return Report("Hides: read your own writes", figures)
+
+
+def report(running: list[Figure], stopped: list[Figure]) -> Report:
+    """Return both measurements."""
+    return Report("Hides: read your own writes", running + stopped)
+
+
+@contextmanager
+def frozen(pids: Iterable[int]) -> Iterator[None]:
+    """Stop processes where they are, as if they hung, and let them go on at the end."""
+    stopped: list[int] = []
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)

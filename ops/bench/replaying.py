@@ -57,7 +57,13 @@ def measure(
             at_most=False,
             note=f"{summary.sent:,} events; ceiling: consume and decode only",
         ),
-        Figure("users and items with wrong counts", verdict.n_different, _of(verdict), target=0),
+        Figure(
+            "users and items with wrong counts",
+            verdict.n_different,
+            _of(verdict),
+            target=0,
+            note="; ".join(f"{d.entity}: {d.got}, not {d.expected}" for d in verdict.examples),
+        ),
         Figure("produced", summary.sent / summary.wall_s, "events/s"),
     ]
     for flow, seconds in summary.caught_up_s.items():

@@ -11,10 +11,12 @@ import redis
 from rich.console import Console
 
 from ops.bench import ceiling
+from ops.bench.api import BenchError
 from ops.stack import status as stack_status
 from ops.stack.children import Child, environment, free_ports
 from ops.stack.display import Display
 from ops.stack.home import Home
+from ops.stack.parts import FLOWS
 from ops.stack.start import start, stop
 from state.settings import Settings
 
@@ -41,6 +43,15 @@ def pids(settings: Settings) -> dict[str, int]:
     """Return the process id of each part that runs here."""
     found = stack_status.status(Home.of(settings), settings)
     return {part.name: part.pid for part in found.parts if part.pid is not None}
+
+
+def flow_pids(settings: Settings) -> dict[str, int]:
+    """Return the process id of each flow. Raise `BenchError` when one does not run here."""
+    found = pids(settings)
+    missing = [flow.name for flow in FLOWS if flow.name not in found]
+    if missing:
+        raise BenchError(f"flows that do not run here: {', '.join(missing)}")
+    return {flow.name: found[flow.name] for flow in FLOWS}
 
 
 @contextmanager

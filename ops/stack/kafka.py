@@ -66,12 +66,14 @@ logger.config.name = kafka.server.KafkaConfig
 logger.config.level = WARN
 """
 
+# The quick compiler only. The thorough one cost as much in the first minutes as the broker itself (23 us of an event's
+# 47 in a replay of 100 000), and starting took 7.2 s of CPU time instead of 4.4.
 _JVM = (
     "-Xmx512m",
     "-Xms128m",
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
-    "-XX:TieredStopAtLevel=4",
+    "-XX:TieredStopAtLevel=1",
     "-Djava.awt.headless=true",
     "--enable-native-access=ALL-UNNAMED",
 )
