@@ -71,9 +71,9 @@ class CleanFlow:
                 "partitioner": PARTITIONER,
                 "compression.type": "lz4",
                 "linger.ms": 5,
-                # At 100 events/s half of a click's way was spent here with the default of 100 ms. Presumably a transaction
-                # that begins right after another is refused for a moment ("concurrent transactions") and tried again
-                # after this pause; only the effect was observed.
+                # With the default of 100 ms, half of a click's way at 100 events/s was spent here. Presumably a
+                # transaction that begins right after another is refused for a moment ("concurrent transactions") and
+                # tried again after this pause; only the effect was observed.
                 "retry.backoff.ms": 5,
                 "retry.backoff.max.ms": 50,
             },
