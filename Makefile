@@ -1,11 +1,14 @@
 # From a fresh clone, with Python 3.11 or 3.12 and nothing else: make up
 .DEFAULT_GOAL := help
-.PHONY: help up down status test check format bench lock install dev
+.PHONY: help play up down status test check format bench lock install dev
 
 BIN := .venv/bin
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+play: install ## Try it in one process, without Kafka and Redis; ARGS="--port 8001 --data FOLDER"
+	@$(BIN)/freshet play $(ARGS)
 
 up: install ## Start everything and play traffic; ARGS="--traffic none --detach --port 8000"
 	@$(BIN)/freshet up $(ARGS)

@@ -1,5 +1,7 @@
 """Kafka `clean`, `examples`, `items` -> online models -> Redis. One process: a model has one writer."""
 
+import logging
+
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
@@ -10,11 +12,14 @@ from flows.bytewax_run import StoreLogic, fold_into_store, run
 from flows.learning import LearningState
 from flows.process import configure_logging, stop_on_signals
 from online_models.learner import Learner
+from online_models.warm_up import warm_up
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.topics import CLEAN, EXAMPLES, ITEMS
 
 FLOW = "learn"
+
+log = logging.getLogger(__name__)
 
 
 def build_flow(topics: Source[KafkaBatch], state: StoreLogic) -> Dataflow:
@@ -31,6 +36,7 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings)
     stopping = stop_on_signals()
+    log.info("kernels are ready after %.1f s", warm_up())
     state = LearningState(RedisStore(settings), FLOW, Learner())
     source = KafkaSource(settings, FLOW, {ITEMS: None, CLEAN: None, EXAMPLES: None}, stopping, start=state.start())
     run(build_flow(source, state), settings)

@@ -1,136 +1,81 @@
-"""All that is known about items, by slot, and a user seen against it: what learner and serving score from."""
-
-from dataclasses import dataclass
+"""All that is known about items, by slot: what learner and serving make lists from."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots, grown
-from online_models.catalogue import NONE, Catalogue
-from online_models.covisitation import NO_ITEM, Covisitation, total
-from online_models.embeddings import ContextEmbedding
-from online_models.items import ItemStatistics
-from online_models.popularity import DecayedPopularity
-from online_models.top_lists import TopLists
+from online_models.catalogue import Catalogue
+from online_models.engine.content import Content
+from online_models.engine.factors import RANK, SMOOTH, ItemFactors
+from online_models.engine.items import ItemTable
+from online_models.engine.neighbours import Neighbours
+from online_models.engine.retrieval import Workspace
 from online_models.vector_index import VectorIndex
+from state.records import Item
 
-TASTE_DECAY = 0.9
-"""Weight of a history item in a user's tastes, per newer item."""
+NO_ITEM = -1
 
 
 class Columns:
     """The models and the catalogue over one numbering of the items.
 
-    In serving the neighbour lists hold the learner's slots, which `translation` turns into own ones; the learner has
-    none.
+    Neighbour lists hold the learner's slots. `translation` turns them into own ones; in the learner it changes nothing.
     """
 
-    def __init__(self) -> None:
-        self.popularity = DecayedPopularity()
-        self.statistics = ItemStatistics()
-        self.covisitation = Covisitation()
-        self.embedding = ContextEmbedding()
+    def __init__(self, factors: ItemFactors) -> None:
+        self.items = ItemTable()
+        self.neighbours = Neighbours()
+        self.factors = factors
+        self.content = Content()
         self.catalogue = Catalogue()
-        self.tops = TopLists(self.popularity)
-        self.index = VectorIndex(self.embedding)
-        self.present: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self.workspace = Workspace()
+        self.index = VectorIndex(lambda: self.factors.items[SMOOTH], RANK)
+        """Of the smooth factors. Only a replica keeps it up to date."""
+        self.present: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """False for free slots, and for items that are gone."""
-        self.translation: NDArray[np.int32] | None = None
-        """Learner's slot -> own slot, `NO_ITEM` where there is none; its last element is `NO_ITEM`."""
+        self.translation: NDArray[np.int32] = np.zeros(0, np.int32)
+        """Learner's slot -> own slot, `NO_ITEM` where there is none."""
+        self.n_slots = 0
+        """Every slot is below."""
+        self.n_events = 0
+        """Of the whole stream so far."""
 
     def reserve(self, n_slots: int) -> None:
         """Make room for slots below `n_slots`."""
-        for model in (self.popularity, self.statistics, self.covisitation, self.embedding, self.catalogue):
+        self.n_slots = max(self.n_slots, n_slots)
+        for model in (self.items, self.neighbours, self.factors, self.content, self.catalogue, self.workspace):
             model.reserve(n_slots)
         self.present = grown(self.present, n_slots, False)
 
-    def forget(self, slots: Slots) -> None:
-        """Empty the items' rows and take them out of all lists."""
-        for model in (self.popularity, self.statistics, self.covisitation, self.embedding, self.catalogue):
-            model.forget(slots)
-        self.present[slots] = False
-        self.tops.all_changed()
-        self.index.forget(slots.tolist())
+    def describe(self, slot: int, item: Item) -> None:
+        """Take over an item's catalogue entry."""
+        self.content.learn_one(slot, item)
+        self.catalogue.put(slot, item)
+        self.admit(slot)
+
+    def undescribe(self, slot: int) -> None:
+        """The item has no catalogue entry any more."""
+        gone = np.array([slot], np.int32)
+        self.content.forget(gone)
+        self.catalogue.forget(gone)
+        self.admit(slot)
+
+    def set_present(self, slot: int, present: bool) -> None:
+        self.present[slot] = present
+        self.admit(slot)
+
+    def admit(self, slot: int) -> None:
+        """Let lists have the item if it may be served."""
+        self.workspace.admit(slot, bool(self.present[slot] and not self.catalogue.hidden[slot]))
 
     def servable(self, slots: Slots) -> NDArray[np.bool_]:
         """Return False where an item is hidden or gone."""
         return np.asarray(self.present[slots] & ~self.catalogue.hidden[slots])
 
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """A user resolved against `Columns`: computed once per request, used by all sources and by the features."""
-
-    now_ms: int
-    slots: Slots
-    """Distinct items of the history that are known, newest first."""
-    times_ms: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    n_events: int
-    taste: NDArray[np.float64]
-    """Share of each genre, shape (n_genres + 1,), see `Catalogue.taste`."""
-    creators: NDArray[np.int32]
-    """Of the history items, `NONE` where unknown."""
-    log_price: float
-    """Mean over the history, NaN when unknown."""
-    vector: NDArray[np.float32]
-    covisited: tuple[Slots, NDArray[np.float64]]
-    """Items that follow the history, ascending by slot, and their scores."""
-    covisited_last: tuple[Slots, NDArray[np.float64]]
-    """The same of the newest item alone."""
-
-    @classmethod
-    def of(
-        cls,
-        columns: Columns,
-        now_ms: int,
-        slots: Slots,
-        times_ms: NDArray[np.int64],
-        weights: NDArray[np.float32],
-        n_events: int,
-        onboarding: NDArray[np.float64] | None = None,
-    ) -> "Context":
-        """Resolve a history, newest first; `onboarding` is the taste of a user without items of a known genre."""
-        catalogue = columns.catalogue
-        taste = catalogue.taste(slots, weights * TASTE_DECAY ** np.arange(len(slots)))
-        if onboarding is not None and not taste.any():
-            taste = onboarding
-        prices = catalogue.log_prices[slots]
-        prices = prices[~np.isnan(prices)]
-        covisited, last = _covisited(columns, slots, now_ms)
-        return cls(
-            now_ms=now_ms,
-            slots=slots,
-            times_ms=times_ms,
-            weights=weights,
-            n_events=n_events,
-            taste=taste,
-            creators=catalogue.creators[slots],
-            log_price=float(prices.mean()) if len(prices) else float("nan"),
-            vector=columns.embedding.user_vector(slots, weights),
-            covisited=covisited,
-            covisited_last=last,
-        )
-
-    @property
-    def creators_known(self) -> NDArray[np.int32]:
-        return np.asarray(self.creators[self.creators != NONE])
-
-
-_Scores = tuple[Slots, NDArray[np.float64]]
-
-
-def _covisited(columns: Columns, slots: Slots, now_ms: int) -> tuple[_Scores, _Scores]:
-    model = columns.covisitation
-    slots = slots[: model.window]
-    if len(slots) == 0:
-        nothing = np.empty(0, dtype=np.int32), np.empty(0)
-        return nothing, nothing
-    neighbours, votes = model.votes(slots, now_ms)
-    if columns.translation is not None:
-        # A slot that was given out after the translation was made is looked up as the last element.
-        neighbours = columns.translation[np.minimum(neighbours, len(columns.translation) - 1)]
-    present = neighbours != NO_ITEM
-    first = present[0]
-    order = np.argsort(neighbours[0][first])
-    return total(neighbours[present], votes[present]), (neighbours[0][first][order], votes[0][first][order])
+    def forget(self, slots: Slots) -> None:
+        """Empty the items' rows and take them out of all lists."""
+        for model in (self.items, self.neighbours, self.content, self.catalogue):
+            model.forget(slots)
+        self.factors.forget(slots, self.items)
+        for slot in slots.tolist():
+            self.set_present(slot, False)

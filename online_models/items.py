@@ -1,11 +1,8 @@
-"""Which items there are: their slots, and the plain counts of their events."""
+"""Which items there are: their slots."""
 
 from collections.abc import Iterable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from online_models.arrays import Slots, as_slots, grown
+from online_models.arrays import Slots, as_slots
 
 
 class ItemSlots:
@@ -65,46 +62,3 @@ class ItemSlots:
     def known(self, item_ids: Iterable[str]) -> Slots:
         """Return the slots of those of the items that have one, in order."""
         return as_slots(slot for item_id in item_ids if (slot := self._slots.get(item_id)) is not None)
-
-
-class ItemStatistics:
-    """Counts and times of each item's events; times in epoch ms, 0 while there is none."""
-
-    def __init__(self) -> None:
-        self.n_events: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self.n_positives: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self.first_ts: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self.last_ts: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-
-    def reserve(self, n_slots: int) -> None:
-        """Make room for slots below `n_slots`."""
-        self.n_events = grown(self.n_events, n_slots, 0)
-        self.n_positives = grown(self.n_positives, n_slots, 0)
-        self.first_ts = grown(self.first_ts, n_slots, 0)
-        self.last_ts = grown(self.last_ts, n_slots, 0)
-
-    def learn_one(self, slot: int, ts_ms: int, *, positive: bool) -> None:
-        """Count one event, in any order."""
-        self.n_events[slot] += 1
-        if positive:
-            self.n_positives[slot] += 1
-        first = self.first_ts[slot]
-        if first == 0 or ts_ms < first:
-            self.first_ts[slot] = ts_ms
-        if ts_ms > self.last_ts[slot]:
-            self.last_ts[slot] = ts_ms
-
-    def row(self, slot: int) -> tuple[int, int, int, int]:
-        """Return events, positives, first and last time of one item."""
-        columns = (self.n_events, self.n_positives, self.first_ts, self.last_ts)
-        return tuple(int(column[slot]) for column in columns)  # type: ignore[return-value]
-
-    def restore(self, slot: int, n_events: int, n_positives: int, first_ts: int, last_ts: int) -> None:
-        self.n_events[slot] = n_events
-        self.n_positives[slot] = n_positives
-        self.first_ts[slot] = first_ts
-        self.last_ts[slot] = last_ts
-
-    def forget(self, slots: Slots) -> None:
-        for column in (self.n_events, self.n_positives, self.first_ts, self.last_ts):
-            column[slots] = 0

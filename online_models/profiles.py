@@ -9,7 +9,7 @@ from bisect import insort
 from collections.abc import Sequence
 
 from online_models import activity
-from online_models.outcomes import INTERACTIONS, rating_share
+from online_models.outcomes import INTERACTIONS, is_positive, rating_share
 from state.records import CleanEvent, RecentItem, SessionProfile, UserProfile
 from state.validation import FEEDBACK_TYPES
 
@@ -50,6 +50,12 @@ def apply_event(profile: UserProfile, event: CleanEvent, genres: Sequence[str]) 
         _apply_feedback(profile, event, item_id, genres)
     elif event_type in _WEIGHTS:
         _add_affinity(profile, genres, _WEIGHTS[event_type], ts)
+
+
+def contains(profile: UserProfile, event: CleanEvent) -> bool:
+    """Whether this feedback, or newer of the same kind on the item, is part of the profile already."""
+    times = profile.feedback_ts.get(event.item_id or "")
+    return times is not None and times.get(_kind(event), _NEVER) >= event.ts
 
 
 def apply_session_event(session: SessionProfile, event: CleanEvent) -> None:
@@ -98,8 +104,9 @@ def _with_feedback(profile: UserProfile, kind: str) -> set[str]:
 
 
 def _step(event: CleanEvent, item_id: str) -> RecentItem:
-    value = event.value
-    return RecentItem(item_id, event.ts, event.type, None if isinstance(value, str) else value, event.session_id)
+    value = None if isinstance(event.value, str) else event.value
+    positive = event.type == "onboarding" or is_positive(event.type, event.value, event.context)
+    return RecentItem(item_id, event.ts, event.type, value, event.session_id, positive)
 
 
 def _order(step: RecentItem) -> tuple[int, str, str, float, str]:
@@ -128,10 +135,8 @@ def _apply_feedback(profile: UserProfile, event: CleanEvent, item_id: str, genre
     if times is None:
         times = profile.feedback_ts[item_id] = {}
     before = _evidence(profile, item_id, times) if times else []
-    kind = event.type
-    if kind == "undo":
-        kind = f"undo {event.value}" if event.value is not None else "undo"
-    elif kind == "rating" and isinstance(event.value, float | int):
+    kind = _kind(event)
+    if kind == "rating" and isinstance(event.value, float | int):
         _rate(profile, item_id, event, event.value, times)
     times[kind] = max(times.get(kind, _NEVER), event.ts)
     standing = [kind for kind in _FEEDBACK_WEIGHTS if kind in times and _stands(times, kind)]
@@ -149,6 +154,11 @@ def _apply_feedback(profile: UserProfile, event: CleanEvent, item_id: str, genre
             _add_affinity(profile, genres, -weight, ts)
     if len(profile.feedback_ts) > MAX_FEEDBACK * _SLACK:
         _forget_feedback(profile)
+
+
+def _kind(event: CleanEvent) -> str:
+    """Return the event's key in `UserProfile.feedback_ts`."""
+    return f"undo {event.value}" if event.type == "undo" and event.value is not None else event.type
 
 
 def _rate(profile: UserProfile, item_id: str, event: CleanEvent, value: float, times: dict[str, int]) -> None:

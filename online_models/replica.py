@@ -9,21 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots, grown
-from online_models.columns import Columns, Context
-from online_models.covisitation import NO_ITEM
-from online_models.feature_matrix import feature_matrix
-from online_models.features import FEATURE_SET
+from online_models.columns import NO_ITEM, Columns
+from online_models.engine import inputs
+from online_models.engine.context import Context
+from online_models.engine.factors import ItemFactors
+from online_models.engine.history import Steps
+from online_models.engine.items import N_EVENTS
+from online_models.engine.scorer import Scorer, SnapshotVersionError
 from online_models.items import ItemSlots
-from online_models.ranker import FeatureSetError, Ranker, SnapshotError
+from online_models.learner_rows import Progress
+from online_models.sources import REPEATS_FROM
 from online_models.trends import Trends
 from online_models.user_view import UserView
 from state.entries import CATALOGUE, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, MODEL, NEIGHBOURS, Table
-from state.records import Activity, BlobRow, Item, ItemRow, NeighboursRow
+from state.records import Activity, BlobRow, Item, ItemRow
 
-_MAGIC = b"freshet-replica-1"
-_HALF_LIVES = ("1h", "8h", "2d", "8d", "30d", "all")
+_MAGIC = b"freshet-replica-2"
+
+_NO_SLOTS = np.empty(0, np.int32)
 
 _Rows = Mapping[str, Any]
+
+
+class SnapshotError(ValueError):
+    """Bytes of a replica that are damaged, or of another layout."""
 
 
 class Replica:
@@ -40,26 +49,31 @@ class Replica:
     """What to follow."""
 
     def __init__(self) -> None:
-        self.columns = Columns()
-        self.columns.translation = np.full(1, NO_ITEM, dtype=np.int32)
-        self.ranker = Ranker()
+        self.columns = Columns(ItemFactors())
+        self.ranker = Scorer(inputs.N_INPUTS)
         self.ranker_is_foreign = False
-        """The stored ranker is of other features, as during an upgrade: the one before, or the prior, stays in use."""
+        """The stored ranker is of other inputs, as during an upgrade: the one before stays in use."""
+        self.repeats = False
+        """Whether the stream says that items are taken again."""
         self.trends = Trends()
         self._items = ItemSlots()
         self._entries: dict[int, Item] = {}
         self._learner_slots: dict[int, int] = {}
         """Own slot -> the learner's."""
+        self._given: dict[int, tuple[int, float]] = {}
+        """Own slot -> when the learner gave the item its slot."""
+        self._model_rows: dict[str, BlobRow] = {}
+        self._n_lists = 0
 
     @property
     def model_name(self) -> str:
         """Of the ranker, for impressions."""
-        return self.ranker.name
+        return "listwise"
 
     @property
     def model_version(self) -> str:
         """Of the ranker, for impressions: changes when its weights do."""
-        return self.ranker.version
+        return f"{inputs.FEATURE_SET}-{self._n_lists}"
 
     def apply(self, changes: Mapping[Table[Any], _Rows], complete: bool = False) -> None:
         """Take over changed rows, None where a row is gone; `complete` means that rows not in it are gone too."""
@@ -70,9 +84,9 @@ class Replica:
         self._apply_vectors(changes.get(ITEM_VECTOR, {}))
         self._apply_neighbours(changes.get(NEIGHBOURS, {}))
         self.trends.apply(changes.get(ITEM_ACTIVITY, {}), self._slot)
-        ranker = changes.get(MODEL, {}).get("ranker")
-        if ranker is not None:
-            self._apply_ranker(ranker)
+        for name, row in changes.get(MODEL, {}).items():
+            if row is not None:
+                self._apply_model(name, row)
 
     def maintain(self, budget_s: float) -> None:
         """Bring the vector index up to date, for about this long at most. Call it now and then."""
@@ -117,35 +131,36 @@ class Replica:
         allowed = self.columns.catalogue.with_genres(genres)
         return np.asarray(allowed & self.columns.present & ~self.columns.catalogue.hidden)
 
-    def context(self, user: UserView) -> Context:
-        """Resolve a user's view; once per request, before sources and features."""
-        known = [(slot, n) for n, item_id in enumerate(user.items) if (slot := self.slot(item_id)) is not None]
-        picked = [n for _, n in known]
-        return Context.of(
-            self.columns,
-            user.now_ms,
-            np.array([slot for slot, _ in known], dtype=np.int32),
-            np.array([user.times[n] for n in picked], dtype=np.int64),
-            np.array([user.weights[n] for n in picked], dtype=np.float32),
-            user.n_events,
-            self.columns.catalogue.taste_of(user.genres) if user.genres else None,
+    def context(self, user: UserView, repeats: bool = False) -> Context:
+        """Resolve a user's view; once per request, before sources and inputs."""
+        slots = np.fromiter((self._known(item_id) for item_id in user.items), np.int32, len(user.items))
+        known = slots != NO_ITEM
+        steps = Steps(
+            slots[known], np.array(user.times)[known], np.array(user.positive, np.bool_)[known], user.n_events
         )
+        return Context(self.columns, steps, user.now_ms / 1000.0, repeats, user.genres)
+
+    def _known(self, item_id: str) -> int:
+        """Return the slot of an item that the learner knows."""
+        slot = self._items.get(item_id)
+        return NO_ITEM if slot is None or slot not in self._learner_slots else slot
 
     def popular(
         self, k: int, now_ms: int, half_life: str = "8d", where: NDArray[np.bool_] | None = None
     ) -> tuple[Slots, NDArray[np.float32]]:
         """Return the k most popular servable items and their decayed counts, best first.
 
-        `half_life` is one of `1h`, `8h`, `2d`, `8d`, `30d`, `all`; `where` is a mask over all slots. Items without
-        any event come last, lowest slot first, so that the list is full when enough items match.
+        `half_life` is `12h` or `8d`; `where` is a mask over all slots. Items without any event come last, lowest slot
+        first, so that the list is full when enough items match.
         """
-        column = _HALF_LIVES.index(half_life)
-        slots = self._allowed(self.columns.tops.top(column), where)[:k]
+        table = self.columns.items
+        top = table.fast if half_life == "12h" else table.slow
+        slots = self._allowed(top.ids, where)[:k]
         if len(slots) < k:
             everything = self._allowed(np.arange(self.n_slots, dtype=np.int32), where)
-            keys = self.columns.popularity.keys[everything, column]
+            keys = table.popularity(everything, top.column, now_ms / 1000.0)
             slots = everything[np.lexsort((everything, -keys))[:k]]
-        return slots, self.columns.popularity.predict_many(slots, now_ms)[:, column].astype(np.float32)
+        return slots, table.popularity(slots, top.column, now_ms / 1000.0)
 
     def trending(
         self, k: int, window: str, now_ms: int, where: NDArray[np.bool_] | None = None
@@ -154,11 +169,13 @@ class Replica:
         return self.trends.top(k, window, now_ms, lambda slots: self._allowed(slots, where))
 
     def features(self, context: Context, slots: Slots) -> NDArray[np.float32]:
-        """Return the feature matrix, shape (n, n_features), columns as in `online_models.features.FEATURES`."""
-        return feature_matrix(self.columns, context, slots)
+        """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
+        return context.inputs(slots)
 
-    def score(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the ranker's probability of each row, shape (n,)."""
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the score of each candidate of one list, shape (n,): only their order means anything."""
+        if not self.ranker.is_ready:
+            return inputs.untrained(features)
         return self.ranker.predict_many(features)
 
     def to_bytes(self) -> bytes:
@@ -170,7 +187,7 @@ class Replica:
                     for table in self.TABLES
                     if (rows := self._rows(table))
                 ],
-                FEATURE_SET,
+                inputs.FEATURE_SET,
             ]
         )
         return _MAGIC + zlib.crc32(body).to_bytes(4) + body
@@ -215,27 +232,28 @@ class Replica:
     def _apply_items(self, rows: _Rows) -> None:
         """Removals first: the learner may have given the slot of an item that it forgot to another in `rows`."""
         columns = self.columns
-        for item_id, row in rows.items():
-            if row is None and (slot := self._items.get(item_id)) is not None:
-                learner_slot = self._learner_slots.pop(slot, None)
-                if learner_slot is not None and self._translated(learner_slot) == slot:
-                    self._translate(learner_slot, NO_ITEM)
-                gone = np.array([slot], dtype=np.int32)
-                columns.popularity.forget(gone)
-                columns.statistics.forget(gone)
-                columns.tops.all_changed()
-                self._drop_if_unknown(slot)
+        gone = [slot for item_id, row in rows.items() if row is None and (slot := self._items.get(item_id)) is not None]
+        for slot in gone:
+            learner_slot = self._learner_slots.pop(slot, None)
+            if learner_slot is not None and self._translated(learner_slot) == slot:
+                self._translate(learner_slot, NO_ITEM)
+            self._drop_if_unknown(slot)
+        if gone:
+            columns.items.forget(np.array(gone, np.int32))
+            columns.factors.forget(np.array(gone, np.int32), columns.items)
         changed = []
         for item_id, row in rows.items():
             if row is not None:
                 slot = self._slot(item_id)
-                columns.present[slot] = True
+                columns.set_present(slot, True)
                 self._learner_slots[slot] = row.slot
                 self._translate(row.slot, slot)
-                columns.popularity.restore(slot, row.popularity)
-                columns.statistics.restore(slot, row.n_events, row.n_positives, row.first_ts, row.last_ts)
-                changed.append(slot)
-        columns.tops.changed(changed)
+                columns.items.restore(slot, row.counts)
+                self._given[slot] = (row.given_at, row.arrived)
+                if columns.items.counts[slot, N_EVENTS]:
+                    changed.append(slot)
+        columns.items.refresh(np.array(changed, np.int32))
+        columns.factors.refresh(np.array(changed, np.int32), columns.items)
 
     def _apply_catalogue(self, rows: _Rows) -> None:
         for item_id, item in rows.items():
@@ -243,41 +261,49 @@ class Replica:
                 slot = self._slot(item_id)
                 self.columns.present[slot] = True
                 self._entries[slot] = item
-                self.columns.catalogue.put(slot, item)
+                self.columns.describe(slot, item)
             elif (known := self._items.get(item_id)) is not None and self._entries.pop(known, None) is not None:
-                self.columns.catalogue.forget(np.array([known], dtype=np.int32))
+                self.columns.undescribe(known)
                 self._drop_if_unknown(known)
 
     def _drop_if_unknown(self, slot: int) -> None:
         if slot not in self._entries and slot not in self._learner_slots:
-            self.columns.present[slot] = False
-            self.columns.index.forget([slot])
+            self.columns.set_present(slot, False)
 
     def _apply_vectors(self, rows: _Rows) -> None:
         changed = []
         for item_id, row in rows.items():
             if row is not None:
                 slot = self._slot(item_id)
-                self.columns.embedding.restore(slot, row.blob)
+                self.columns.factors.restore(slot, row.blob)
                 changed.append(slot)
             elif (known := self._items.get(item_id)) is not None:
-                self.columns.embedding.forget(np.array([known], dtype=np.int32))
                 self.columns.index.forget([known])
+        self.columns.factors.refresh(np.array(changed, np.int32), self.columns.items)
         self.columns.index.changed(changed)
 
     def _apply_neighbours(self, rows: _Rows) -> None:
         for item_id, row in rows.items():
             if row is not None:
-                self.columns.covisitation.restore(self._slot(item_id), row.slots, row.weights, row.landmark)
+                self.columns.neighbours.restore(self._slot(item_id), row.blob)
             elif (known := self._items.get(item_id)) is not None:
-                self.columns.covisitation.restore(known, b"", b"", 0)
+                self.columns.neighbours.forget(np.array([known], np.int32), _NO_SLOTS)
 
-    def _apply_ranker(self, row: BlobRow) -> None:
-        try:
-            self.ranker = Ranker.from_bytes(row.blob)
-            self.ranker_is_foreign = False
-        except FeatureSetError:
-            self.ranker_is_foreign = True
+    def _apply_model(self, name: str, row: BlobRow) -> None:
+        self._model_rows[name] = row
+        if name == "factors":
+            self.columns.factors.restore_item_gramians(row.blob)
+        elif name == "progress":
+            progress = msgspec.msgpack.decode(row.blob, type=Progress)
+            self.columns.n_events = progress.n_events
+            self.repeats = progress.repeat_share > REPEATS_FROM
+            self._n_lists = progress.n_lists
+        elif name == "ranker":
+            try:
+                self.ranker.load(row.blob, inputs.NAMES)
+                self.ranker_is_foreign = False
+            except SnapshotVersionError:
+                self.ranker_is_foreign = True
 
     def _translated(self, learner_slot: int) -> int:
         translation = self.columns.translation
@@ -302,11 +328,11 @@ class Replica:
             return self.trends.rows(self.item_id)
         if table is ITEM_MODEL:
             return {
-                item_id: ItemRow(self._learner_slots[slot], columns.popularity.row(slot), *columns.statistics.row(slot))
+                item_id: ItemRow(self._learner_slots[slot], *self._given[slot], columns.items.row(slot))
                 for item_id, slot in known.items()
             }
         if table is ITEM_VECTOR:
-            return {item_id: BlobRow(columns.embedding.row(slot)) for item_id, slot in known.items()}
+            return {item_id: BlobRow(columns.factors.row(slot)) for item_id, slot in known.items()}
         if table is NEIGHBOURS:
-            return {item_id: NeighboursRow(*columns.covisitation.row(slot)) for item_id, slot in known.items()}
-        return {"ranker": BlobRow(self.ranker.to_bytes())}
+            return {item_id: BlobRow(columns.neighbours.row(slot)) for item_id, slot in known.items()}
+        return dict(self._model_rows)

@@ -1,6 +1,9 @@
-"""Candidate sources: each gives up to hundreds of items for one user, from memory."""
+"""Candidate sources: each gives some of the items that a request may get, from memory.
 
-from collections.abc import Mapping
+Learner and serving use the same ones: a list that is learned from was made as the lists that are served.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,135 +11,158 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots
-from online_models.columns import Columns, Context
-from online_models.features import HALF_LIVES
+from online_models.columns import Columns
+from online_models.engine.context import Context
+from online_models.engine.retrieval import MAX_CANDIDATES
 
-Retrieved = tuple[Slots, NDArray[np.float32]]
-"""Distinct slots, servable or not, and the source's own scores, best first."""
-
-_SAMPLED = 4096
+_SAMPLED = 2048
+_FEW_EVENTS, _ANY = 10, 1 << 40
 
 
 class Source(Protocol):
     """Retrieves candidates; `name` is what answers and impressions call it."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
-    def retrieve(self, context: Context, k: int) -> Retrieved: ...
-
-
-class HasColumns(Protocol):
-    """A replica, or the learner itself."""
-
-    columns: Columns
+    def retrieve(self, context: Context) -> Slots | None:
+        """Return allowed items, best first; None when the source has nothing to do with the request."""
 
 
-def default_sources(models: HasColumns) -> tuple[Source, ...]:
-    """Return all sources. When a list's candidates are limited, earlier ones are asked first in each turn."""
-    columns = models.columns
-    return (
-        Covisited(columns),
-        Collaborative(columns),
-        Popular(columns),
-        Trending(columns),
-        Content(columns),
-        Exploration(columns),
-    )
+@dataclass(frozen=True)
+class History:
+    """What the user took before, newest first, where that may come again."""
+
+    k: int = 20
+    name: str = "history"
+
+    def retrieve(self, context: Context) -> Slots | None:
+        if not context.repeats:
+            return None
+        newest = context.steps.items[::-1][: self.k]
+        _, first = np.unique(newest, return_index=True)
+        return context.columns.workspace.first(newest[np.sort(first)], self.k)
 
 
+@dataclass(frozen=True)
 class Covisited:
-    """What others took after the user's recent items."""
+    """What others took around the user's newest items."""
 
-    name = "covisitation"
+    k: int = 60
+    name: str = "covisitation"
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-
-    def retrieve(self, context: Context, k: int) -> Retrieved:
-        slots, scores = context.covisited
-        return _best(slots, scores, k)
+    def retrieve(self, context: Context) -> Slots:
+        return context.covisited(self.k)
 
 
+@dataclass(frozen=True)
+class Session:
+    """What others took after the newest item, and what they took lately around the newest ones."""
+
+    k: int = 25
+    name: str = "session"
+
+    def retrieve(self, context: Context) -> Slots:
+        return np.concatenate([context.next_after_last(self.k), context.lately_covisited(self.k)])
+
+
+@dataclass(frozen=True)
 class Collaborative:
-    """Items whose vectors are nearest to the user's."""
+    """Items whose factors match the user's: of the whole history, and of the last few steps."""
 
-    name = "collaborative"
+    k: int = 40
+    k_sharp: int = 25
+    name: str = "collaborative"
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    def retrieve(self, context: Context) -> Slots | None:
+        if not len(context.steps.items):
+            return None
+        return np.concatenate([context.near(0, self.k), context.near(2, self.k_sharp)])
 
-    def retrieve(self, context: Context, k: int) -> Retrieved:
-        return _NOTHING if len(context.slots) == 0 else self._columns.index.search(context.vector, k)
 
-
+@dataclass(frozen=True)
 class Popular:
-    """The most popular items, over two half-lives in turns: the last days' and the last weeks'."""
+    """The most popular items of the last weeks."""
 
-    name = "popular"
+    k: int = 30
+    name: str = "popular"
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-
-    def retrieve(self, context: Context, k: int) -> Retrieved:
-        return _popular(self._columns, context, k, (_DAYS, _WEEKS))
+    def retrieve(self, context: Context) -> Slots:
+        return context.popular(context.columns.items.slow, self.k)
 
 
+@dataclass(frozen=True)
 class Trending:
-    """The items of the last hour or hours."""
+    """The most popular items of the last hours."""
 
-    name = "trending"
+    k: int = 40
+    name: str = "trending"
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-
-    def retrieve(self, context: Context, k: int) -> Retrieved:
-        return _popular(self._columns, context, k, (_HOUR,))
+    def retrieve(self, context: Context) -> Slots:
+        return context.popular(context.columns.items.fast, self.k)
 
 
+@dataclass(frozen=True)
 class Content:
-    """Items of the genres and creators that the user takes, also those without any event.
+    """Items of which little is known, by how their labels match what the user took."""
 
-    Looks at an even sample of at most 4096 items, another one at each moment; popularity decides among equals.
-    """
+    k: int = 20
+    name: str = "content"
 
-    name = "content"
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-
-    def retrieve(self, context: Context, k: int) -> Retrieved:
-        if not context.taste.any():
-            return _NOTHING
-        catalogue = self._columns.catalogue
-        slots = _sample(self._columns, context)
-        match = context.taste[catalogue.genres[slots]].sum(axis=1)
-        if len(context.creators_known):
-            match += 0.2 * np.isin(catalogue.creators[slots], context.creators_known)
-        matching = np.flatnonzero(match > 0.0)
-        slots, match = slots[matching], match[matching]
-        events = self._columns.popularity.predict_many(slots, context.now_ms)[:, _WEEKS]
-        return _best(slots, match * (1.0 + 0.1 * np.log1p(events)), k)
+    def retrieve(self, context: Context) -> Slots | None:
+        slots = context.little_known(_FEW_EVENTS, _SAMPLED)
+        match = context.taste_match(slots)
+        return context.columns.workspace.best(match, slots, len(slots), self.k)
 
 
+@dataclass(frozen=True)
 class Exploration:
-    """Items with little exposure so far, those of the user's taste first."""
+    """Items of which little is known, drawn at random: each gets some exposure."""
 
-    name = "exploration"
+    k: int = 20
+    name: str = "exploration"
 
-    def __init__(self, columns: Columns, at_most_events: int = 10) -> None:
-        self._columns = columns
-        self._at_most_events = at_most_events
+    def retrieve(self, context: Context) -> Slots:
+        slots = context.little_known(_FEW_EVENTS, _SAMPLED)
+        chance = np.random.default_rng([int(context.t * 1000) & 0xFFFFFFFF, len(slots)]).random(len(slots))
+        return context.columns.workspace.best(chance.astype(np.float32), slots, len(slots), self.k)
 
-    def retrieve(self, context: Context, k: int) -> Retrieved:
-        slots = _sample(self._columns, context)
-        slots = slots[self._columns.statistics.n_events[slots] < self._at_most_events]
-        chance = np.random.default_rng([context.now_ms & 0xFFFFFFFF, len(slots)]).random(len(slots))
-        return _best(slots, chance + context.taste[self._columns.catalogue.genres[slots]].sum(axis=1), k)
+
+@dataclass(frozen=True)
+class Nearest:
+    """Items whose factors are nearest to those of the newest item."""
+
+    k: int = 60
+    name: str = "collaborative"
+
+    def retrieve(self, context: Context) -> Slots | None:
+        return context.nearest_to_last(self.k) if len(context.steps.items) else None
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Items whose labels match those of what was taken, also those that nobody took yet."""
+
+    k: int = 60
+    name: str = "content"
+
+    def retrieve(self, context: Context) -> Slots:
+        slots = context.little_known(_ANY, _SAMPLED)
+        return context.columns.workspace.best(context.taste_match(slots), slots, len(slots), self.k)
+
+
+LEARNED: tuple[Source, ...] = (History(), Covisited(), Trending(), Collaborative(), Session(), Popular())
+"""Those that know of an item by its events. The ranker learns from lists of these."""
+
+N_CANDIDATES = 200
+
+REPEATS_FROM = 0.02
+"""Share of events that take an item again from which the user's history is among the candidates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The union of what sources gave, each item once, hidden ones left out."""
+    """The union of what sources gave, each item once."""
 
     slots: Slots
     membership: NDArray[np.uint32]
@@ -149,55 +175,13 @@ class Candidates:
         return [name for b, name in enumerate(self.sources) if bits >> b & 1]
 
 
-def union(columns: Columns, retrieved: Mapping[str, Retrieved], limit: int, without: Slots | None = None) -> Candidates:
-    """Merge by taking turns: every source's best, then every second best, until `limit` distinct items are there."""
-    names = tuple(retrieved)
-    found = [slots for slots, _ in retrieved.values()]
-    slots = np.concatenate([*found, np.empty(0, dtype=np.int32)])
-    source = np.repeat(np.arange(len(found)), [len(part) for part in found])
-    turn = np.concatenate([*(np.arange(len(part)) for part in found), np.empty(0, dtype=np.intp)])
-    allowed = columns.servable(slots)
-    if without is not None and len(without):
-        allowed &= ~np.isin(slots, without)
-    slots, source, turn = slots[allowed], source[allowed], turn[allowed]
-    distinct, first, which = np.unique(
-        slots[order := np.lexsort((source, turn))], return_index=True, return_inverse=True
-    )
-    membership = np.zeros(len(distinct), dtype=np.uint32)
-    np.bitwise_or.at(membership, which, np.uint32(1) << source[order].astype(np.uint32))
-    chosen = np.argsort(first)[:limit]
-    return Candidates(distinct[chosen].astype(np.int32), membership[chosen], names)
+def union(columns: Columns, retrieved: Mapping[str, Slots], limit: int = MAX_CANDIDATES) -> Candidates:
+    """Merge: the first source's items, then the second's that are new, until there are `limit`."""
+    slots, membership = columns.workspace.union(tuple(retrieved.values()), min(limit, MAX_CANDIDATES))
+    return Candidates(slots, membership, tuple(retrieved))
 
 
-_HOUR, _DAYS, _WEEKS = 0, 2, 3
-_NOTHING: Retrieved = (np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
-assert len(HALF_LIVES) > _WEEKS
-
-
-def _best(slots: Slots, scores: NDArray[np.float64], k: int) -> Retrieved:
-    if len(slots) > k:
-        best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
-        slots, scores = slots[best], scores[best]
-    order = np.lexsort((slots, -scores))
-    return slots[order], scores[order].astype(np.float32)
-
-
-def _popular(columns: Columns, context: Context, k: int, half_lives: tuple[int, ...]) -> Retrieved:
-    """Take turns between the top lists of several half-lives."""
-    tops = [columns.tops.top(column)[:k] for column in half_lives]
-    slots = tops[0]
-    if len(tops) > 1:
-        turns = np.concatenate([np.arange(len(top)) for top in tops])
-        joined = np.concatenate(tops)[np.argsort(turns, kind="stable")]
-        _, first = np.unique(joined, return_index=True)
-        slots = joined[np.sort(first)][:k]
-    counts = columns.popularity.predict_many(slots, context.now_ms)[:, half_lives[0]]
-    return slots, counts.astype(np.float32)
-
-
-def _sample(columns: Columns, context: Context) -> Slots:
-    """Return an even sample of the present items: every n-th, beginning somewhere."""
-    present = columns.present
-    step = max(1, len(present) // _SAMPLED)
-    slots = np.arange(context.now_ms // 1000 % step, len(present), step, dtype=np.int32)
-    return slots[present[slots]]
+def gather(context: Context, sources: Sequence[Source] = LEARNED, limit: int = N_CANDIDATES) -> Candidates:
+    """Ask all sources."""
+    found = ((source.name, source.retrieve(context)) for source in sources)
+    return union(context.columns, {name: given for name, given in found if given is not None}, limit)

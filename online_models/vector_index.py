@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 from usearch.index import Index
 
 from online_models.arrays import Slots, grown
-from online_models.embeddings import ContextEmbedding, unit
 
 _CHUNK = 64
 _OVERFETCH = 2
 
 
 class VectorIndex:
-    """Approximate inner-product search over the unit vectors of a `ContextEmbedding`.
+    """Approximate inner-product search over unit vectors, one per item.
 
     Vectors drift with every event, and adding one costs 0.1 ms, so an item is added again only when its vector has
     moved by `drift` since, during `maintain`; what a search finds is scored again with the current vectors. After
@@ -27,19 +26,21 @@ class VectorIndex:
 
     def __init__(
         self,
-        embedding: ContextEmbedding,
+        vectors: Callable[[], NDArray[np.float32]],
+        dim: int,
         exact_below: int = 4096,
         drift: float = 0.2,
         rebuild_share: float = 0.6,
         expansion: int = 256,
     ) -> None:
-        self._embedding = embedding
+        self._vectors = vectors
+        self._dim = dim
         self._exact_below = exact_below
         self._drift = drift
         self._rebuild_share = rebuild_share
         self._expansion = expansion
         self._index = self._new_index()
-        self._indexed: NDArray[np.float32] = np.zeros((0, embedding.dim), dtype=np.float32)
+        self._indexed: NDArray[np.float32] = np.zeros((0, dim), dtype=np.float32)
         """Unit vectors as they are in the index; zero where an item is not."""
         self._n_moved = 0
         self._pending: dict[int, None] = {}
@@ -93,7 +94,7 @@ class VectorIndex:
             keys = self._index.search(query, min(_OVERFETCH * k, len(self._index)), threads=1).keys
             found = keys.astype(np.int32)
             found = found[self._live[found]]
-        scores = unit(self._embedding.vectors[found]) @ query
+        scores = unit(self._vectors()[found]) @ query
         if len(found) > k:
             best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
             found, scores = found[best], scores[best]
@@ -101,7 +102,7 @@ class VectorIndex:
         return found[order], scores[order]
 
     def _take_over(self, slots: list[int]) -> None:
-        vectors = unit(self._embedding.vectors[slots])
+        vectors = unit(self._vectors()[slots])
         distances = np.linalg.norm(vectors - self._indexed[slots], axis=1)
         moved = np.flatnonzero(distances > self._drift)
         for slot in slots:
@@ -126,7 +127,7 @@ class VectorIndex:
         del waiting[:_CHUNK]
         slots = [slot for slot in slots if self._live[slot]]
         if slots:
-            vectors = unit(self._embedding.vectors[slots])
+            vectors = unit(self._vectors()[slots])
             self._put(fresh, np.array(slots, dtype=np.uint64), vectors)
             self._indexed[slots] = vectors
         if not waiting:
@@ -135,4 +136,10 @@ class VectorIndex:
                 fresh.remove(int(key))
 
     def _new_index(self) -> Index:
-        return Index(ndim=self._embedding.dim, metric="ip", dtype="f32", expansion_search=self._expansion)
+        return Index(ndim=self._dim, metric="ip", dtype="f32", expansion_search=self._expansion)
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors scaled to length 1; one without a length stays as it is."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)

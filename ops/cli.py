@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ops import evaluate, traffic_commands
+from ops import evaluate, play, traffic_commands
 from ops.bench import commands as bench
 from ops.stack import commands as stack
 from ops.stack.errors import StackError
@@ -19,6 +19,7 @@ app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
 app.command()(stack.topics)
+play.register(app)
 traffic_commands.register(app)
 evaluate.register(app)
 bench.register(app)

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,12 @@ import msgspec
 import typer
 
 if TYPE_CHECKING:
-    from online_models.evaluation.protocols import Outcome, Progress, Recommender
+    from online_models.evaluation.protocols import Outcome, Progress
     from online_models.evaluation.report import Report
+    from ops.evaluation_tasks import Task
 
 PROTOCOLS = ("prequential", "sessions", "leave-last-out")
+SIMULATED = ("drift", "new-items")
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -26,7 +29,9 @@ def evaluate_command(
     data: Annotated[
         Path | None, typer.Option("--data", envvar="FRESHET_DATA", help="Folder of the data set.", show_default=False)
     ] = None,
-    protocol: Annotated[str, typer.Option(help=", ".join(PROTOCOLS))] = "prequential",
+    protocol: Annotated[
+        str, typer.Option(help=f"{', '.join(PROTOCOLS)}; on the simulator, without data: {', '.join(SIMULATED)}")
+    ] = "prequential",
     models: Annotated[str, typer.Option(help="Separated by commas; all: every one that runs here.")] = "engine",
     baseline: Annotated[
         str | None, typer.Option(help="Differences are taken to this model.", show_default=False)
@@ -34,6 +39,9 @@ def evaluate_command(
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N events.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write the metric over the stream to a PNG.")] = None,
+    tuned: Annotated[
+        bool, typer.Option("--tune", help="First tune each baseline, and never the engine, on what precedes the test.")
+    ] = False,
     stdio: Annotated[bool, typer.Option(help="Be driven by JSON lines on standard input instead.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
@@ -45,21 +53,20 @@ def evaluate_command(
 
         serve(sys.stdin.buffer, sys.stdout.buffer, seed)
         return
-    from ops.datasets import DatasetError
-    from ops.evaluation_models import MODELS
-
+    if protocol not in PROTOCOLS + SIMULATED:
+        expected = ", ".join(PROTOCOLS + SIMULATED)
+        raise typer.BadParameter(f"expected one of {expected}, got {protocol!r}", param_hint="--protocol")
+    names = _names(models, baseline)
+    if protocol in SIMULATED:
+        _simulated(protocol, names, limit, seed, as_json, plot)
+        return
     if data is None:
         raise typer.BadParameter("a folder is needed, here or in FRESHET_DATA", param_hint="--data")
-    if protocol not in PROTOCOLS:
-        raise typer.BadParameter(f"expected one of {', '.join(PROTOCOLS)}, got {protocol!r}", param_hint="--protocol")
-    wanted = list(MODELS) if models == "all" else [name.strip() for name in models.split(",") if name.strip()]
-    if baseline is not None and baseline not in wanted:
-        wanted.insert(0, baseline)
-    unknown = [name for name in wanted if name not in MODELS]
-    if unknown or not wanted:
-        raise typer.BadParameter(f"expected some of {', '.join(MODELS)}, got {models!r}", param_hint="--models")
+    from ops.datasets import DatasetError
+    from ops.evaluation_tasks import task_of
+
     try:
-        report = _evaluate(data, protocol, wanted, baseline, limit, seed, quiet=as_json)
+        report = _evaluate(task_of(data, protocol, limit), names, baseline, seed, tuned, quiet=as_json)
     except DatasetError as error:
         typer.echo(f"freshet evaluate: {error}", err=True)
         raise typer.Exit(1) from None
@@ -75,47 +82,107 @@ def evaluate_command(
         show(report)
 
 
-def _evaluate(
-    data: Path, protocol: str, names: list[str], baseline: str | None, limit: int | None, seed: int, quiet: bool
-) -> "Report":
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+def _simulated(protocol: str, names: list[str], limit: int | None, seed: int, as_json: bool, plot: Path | None) -> None:
+    from ops.evaluation_display import show_new_items, show_recoveries
+    from ops.evaluation_models import make
+    from ops.evaluation_plot import draw_new_items, draw_recoveries
+    from ops.evaluation_simulated import DRIFTS, N_EVENTS, place_new_items, recover, stream_of
 
-    from online_models.evaluation.report import report_of
-    from ops.evaluation_models import MODELS
-
-    run, n_items, genres = _protocol(data, protocol, limit)
-    outcomes: dict[str, Outcome] = {}
-    columns = (TextColumn("{task.description:<14}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+    n_events = limit or N_EVENTS
+    if protocol == "new-items":
+        stream = stream_of(n_events, seed)
+        placed = []
         for name in names:
-            task = progress.add_task(name, total=None)
+            with _advancing(name, as_json) as advance:
+                placed.append(place_new_items(name, make(name, seed, n_events), stream, seed, advance))
+        if plot is not None:
+            draw_new_items(placed, plot)
+        if as_json:
+            typer.echo(msgspec.json.encode(placed))
+        else:
+            show_new_items(placed)
+        return
+    recoveries = []
+    for drift in DRIFTS:
+        stream = stream_of(n_events, seed, drift)
+        for name in names:
+            with _advancing(f"{name}, {drift}", as_json) as advance:
+                recoveries.append(recover(name, make(name, seed, n_events), stream, drift, advance))
+    if plot is not None:
+        draw_recoveries(recoveries, plot)
+    if as_json:
+        typer.echo(msgspec.json.encode(recoveries))
+    else:
+        show_recoveries(recoveries)
 
-            def advance(done: int, total: int, task: int = task) -> None:
-                progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-            outcomes[name] = run(MODELS[name](seed), advance)
-            progress.update(task, completed=1, total=1)
-    return report_of(data.name, protocol, outcomes, baseline, n_items, genres)
+def _names(models: str, baseline: str | None) -> list[str]:
+    """Return the models to run, the baseline among them."""
+    from ops.evaluation_models import NAMES, runnable
+
+    known = runnable()
+    names = known if models == "all" else [name.strip() for name in models.split(",") if name.strip()]
+    if baseline is not None and baseline not in names:
+        names = [baseline, *names]
+    for name in names:
+        if name not in NAMES:
+            raise typer.BadParameter(f"expected some of {', '.join(NAMES)}, got {name!r}", param_hint="--models")
+        if name not in known:
+            raise typer.BadParameter(
+                f"{name} needs a package: pip install 'freshet[evaluation]'", param_hint="--models"
+            )
+    if not names:
+        raise typer.BadParameter(f"expected some of {', '.join(NAMES)}, got {models!r}", param_hint="--models")
+    return names
 
 
-def _protocol(
-    data: Path, protocol: str, limit: int | None
-) -> "tuple[Callable[[Recommender, Progress | None], Outcome], int, dict[str, frozenset[str]]]":
-    """Return how to run a model, the size of the catalogue, and its genres."""
-    from online_models.evaluation.protocols import leave_last_out, prequential, sessions
-    from ops.datasets import detect
-    from ops.evaluation_logs import genres_of, histories_of, log_of, read_pairs, sessions_of
+def _evaluate(task: "Task", names: list[str], baseline: str | None, seed: int, tuned: bool, quiet: bool) -> "Report":
+    from online_models.evaluation.report import report_of
+    from ops.evaluation_models import BASELINES, make
 
-    if protocol == "leave-last-out":
-        histories = read_pairs(data) if data.is_file() else histories_of(detect(data), limit)
-        items = {item for history in histories.values() for item in history}
-        return lambda model, progress: leave_last_out(model, histories, progress=progress), len(items), {}
-    dataset = detect(data)
-    if protocol == "sessions":
-        train, test = sessions_of(dataset, limit)
-        n_items = len({*train.items, *test.items})
-        return lambda model, progress: sessions(model, train, test, progress), n_items, genres_of(train)
-    log = log_of(dataset, limit)
-    return lambda model, progress: prequential(model, log, progress=progress), len(set(log.items)), genres_of(log)
+    outcomes: dict[str, Outcome] = {}
+    constants: dict[str, dict[str, float]] = {}
+    for name in names:
+        if tuned and name in BASELINES:
+            constants[name] = _tune(task, name, seed, quiet)
+        with _advancing(name, quiet) as advance:
+            outcomes[name] = task.run(make(name, seed, task.n_events, constants.get(name)), advance)
+    return report_of(task.data, task.protocol, outcomes, baseline, task.n_items, task.genres, constants)
+
+
+def _tune(task: "Task", name: str, seed: int, quiet: bool) -> dict[str, float]:
+    from online_models.evaluation.tuning import tune
+    from ops.evaluation_models import BASELINES, NIGHTS
+
+    every = max(task.n_validation_events // NIGHTS, 1)
+    with _advancing(f"tuning {name}", quiet) as advance:
+        n_tried = 0
+
+        def tried(value: float) -> None:
+            nonlocal n_tried
+            n_tried += 1
+            advance(n_tried, 0)
+
+        model = BASELINES[name]
+        return tune(lambda of: model(seed, every, of), model.CONSTANTS, task.judge, tried)
+
+
+@contextmanager
+def _advancing(what: str, quiet: bool) -> "Iterator[Progress]":
+    """Show a bar on a terminal; a total of 0 is an unknown one."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, *times, console=console, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total or None)

@@ -1,12 +1,14 @@
 """Reports as tables."""
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from online_models.evaluation.metrics import Estimate
+from online_models.evaluation.metrics import ITEM_EVENTS, USER_EVENTS, Estimate
 from online_models.evaluation.report import Report
+from ops.evaluation_simulated import NewItems, Recovery
 
 _WIDTH = 180
 """Columns where there is no terminal to fit."""
@@ -16,14 +18,50 @@ _TITLES = {"all": "all queries", "new": "new: the current item taken out"}
 
 def show(report: Report) -> None:
     """Print the tables of a report."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = _console()
     for view in report.models[0].views:
         console.print(_means(report, view))
         if report.baseline is not None and len(report.models) > 1:
             console.print(_differences(report, view))
+    console.print(
+        _by_age(report, "the user had before the query", USER_EVENTS, [m.by_user_events for m in report.models])
+    )
+    console.print(
+        _by_age(report, "the target had before the query", ITEM_EVENTS, [m.by_item_events for m in report.models])
+    )
     console.print(_lists(report))
+    for model in report.models:
+        if model.constants:
+            console.print(f"{model.name}, tuned:", ", ".join(f"{name} {of:g}" for name, of in model.constants.items()))
+
+
+def show_recoveries(recoveries: Sequence[Recovery]) -> None:
+    """Print how each model came through each drift."""
+    title = "simulated change of all users' tastes halfway: share of the attainable relevance that lists have"
+    table = _table(title, ["drift", "before", "lowest", "at the end", "events to 95 % of before"])
+    for found in recoveries:
+        shares = (f"{share:.3f}" for share in (found.before, found.lowest, found.after))
+        took = "not reached" if found.events_to_recover is None else f"{found.events_to_recover:,}"
+        table.add_row(found.model, found.drift, *shares, took)
+    _console().print(table)
+
+
+def show_new_items(placed: Sequence[NewItems]) -> None:
+    """Print how often new items are listed, by how many events they had."""
+    title = (
+        f"{placed[0].n_items} simulated new items: share of top-20 lists that show one, to the right users / to others"
+    )
+    events = [str(n) for n in placed[0].events]
+    table = _table(title, [*events, "found before the tenth event"])
+    for found in placed:
+        cells = [f"{right:.2f} / {other:.2f}" for right, other in zip(found.right, found.others, strict=True)]
+        table.add_row(found.model, *cells, f"{found.found_before_ten:.0%}")
+    _console().print(table)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
 
 
 def _cell(estimate: Estimate, sign: str = "") -> str:
@@ -58,6 +96,17 @@ def _differences(report: Report, view: str) -> Table:
     for model in report.models:
         if model.name != report.baseline:
             table.add_row(model.name, *(_cell(estimate, "+") for estimate in model.paired[view].values()))
+    return table
+
+
+def _by_age(report: Report, what: str, starts: tuple[int, ...], curves: list[list[Estimate]]) -> Table:
+    """One column for each class of events that users, or targets, had."""
+    ends = [*(str(next_ - 1) for next_ in starts[1:]), ""]
+    labels = [f"{at}" if end == str(at) else f"{at}-{end}" for at, end in zip(starts, ends, strict=True)]
+    n = ", ".join(str(estimate.n) for estimate in curves[0])
+    table = _table(f"{report.headline} by the events that {what} · queries: {n}", labels)
+    for model, curve in zip(report.models, curves, strict=True):
+        table.add_row(model.name, *("-" if not estimate.n else f"{estimate.mean:.4f}" for estimate in curve))
     return table
 
 

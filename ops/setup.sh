@@ -63,6 +63,8 @@ pip() {
 }
 pip --require-hashes -r "$lock"
 pip --no-deps --no-build-isolation -e .
+echo "Compiling (once; up to a minute)"
+.venv/bin/python -m online_models.warm_up || fail "The models could not be compiled, see above." "Is the folder writable?"
 {
     state requirements.lock # contained in the other
     state "$lock"

@@ -10,7 +10,7 @@ slowly and items come into fashion, so that what was learned goes stale. Ground 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,11 @@ class Outcome:
     value: float | None = None
 
 
+def turning(ts: int) -> float:
+    """Return how far tastes have turned from each user's first one (0) to the second (1): slowly, to and fro."""
+    return math.sin(2 * math.pi * ts / _TASTE_PERIOD_MS) ** 2
+
+
 class World:
     """Items, users and the truth about them.
 
@@ -64,10 +69,15 @@ class World:
         Both at least 1.
     seed
         Equal seeds give equal worlds.
+    turned
+        How far tastes have turned from each user's first one (0) to the second (1), at a time in epoch ms.
     """
 
-    def __init__(self, n_items: int = 2000, n_users: int = 1000, seed: int = 0) -> None:
+    def __init__(
+        self, n_items: int = 2000, n_users: int = 1000, seed: int = 0, turned: Callable[[int], float] = turning
+    ) -> None:
         self.n_items, self.n_users, self.seed = n_items, n_users, seed
+        self._turned = turned
         draw = np.random.default_rng(seed)
         centres = _unit(draw.normal(size=(len(GENRES), _DIMENSIONS)))
         self._genres = [draw.choice(len(GENRES), size=draw.integers(1, 4), replace=False) for _ in range(n_items)]
@@ -103,8 +113,8 @@ class World:
 
     def relevance(self, user: int, ts: int) -> Vector:
         """Return the probability that a user likes what it looks at, for each item, shape (n_items,)."""
-        turn = 2 * math.pi * ts / _TASTE_PERIOD_MS
-        taste = math.cos(turn) ** 2 * self._tastes[0, user] + math.sin(turn) ** 2 * self._tastes[1, user]
+        turned = self._turned(ts)
+        taste = (1.0 - turned) * self._tastes[0, user] + turned * self._tastes[1, user]
         fashion = np.sin(2 * math.pi * (ts % _FASHION_PERIOD_MS) / _FASHION_PERIOD_MS + self._fashion_phase)
         logit = _TASTE_WEIGHT * (self._items @ taste) + self._appeal + 0.7 * fashion + _BIAS
         return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float64)

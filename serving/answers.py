@@ -17,6 +17,7 @@ class ListedItem(Struct, frozen=True):
     """From 0."""
     title: str
     genres: list[str]
+    release_date: str | None = None
 
 
 class ModelVersion(Struct, frozen=True):
@@ -67,6 +68,8 @@ class BatchAnswer(Struct, frozen=True, kw_only=True):
     rejected: list[Rejected]
     pending: int = 0
     """Of the accepted ones: queued here, not yet acknowledged by Kafka."""
+    degraded: dict[str, str] | UnsetType = UNSET
+    """Part -> what is missing and why."""
 
 
 class FeedbackAnswer(Struct, frozen=True, kw_only=True):

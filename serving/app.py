@@ -6,12 +6,13 @@ from importlib import resources
 import falcon.asgi
 import msgspec
 
+from online_models.warm_up import warm_up
 from serving import openapi, problems, telemetry
 from serving.event_log import EventLog
 from serving.impressions import ImpressionLog
 from serving.lists import Lists
 from serving.mirror import Mirror
-from serving.resources import events, items, lists, operation, users
+from serving.resources import events, items, lists, operation, pages, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from serving.users import Users
@@ -51,12 +52,15 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
 
     surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
     answering = Lists(mirror, surfaces, troubles)
+    page, files, version = pages.load()
     app: App = falcon.asgi.App()
     app.add_middleware(telemetry.RequestTimer())
     app.add_middleware(Lifespan(mirror, store, known, log))
     problems.install(app)
     for route, resource in {
-        "/v1/events": events.Events(log.events),
+        "/": pages.Storefront(page),
+        pages.ASSETS + "/{version}/{name}": pages.Assets(files, version),
+        "/v1/events": events.Events(log.events, known),
         "/v1/items": items.Items(log.events, mirror),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
         "/v1/items/{item_id}/similar": lists.Similar(answering),
@@ -81,4 +85,5 @@ def create() -> App:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
     )
+    logging.getLogger("serving").info("kernels are ready after %.1f s", warm_up())
     return create_app(settings, AsyncRedisStore(settings), EventLog(settings))

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from serving.tasks import stop
 from state.store import StoreUnavailableError
 
 T = TypeVar("T")
@@ -41,11 +42,12 @@ class Breaker:
         """Await the call. Raise `StoreUnavailableError`: its own, or at once while open."""
         if self._probing is not None:
             raise StoreUnavailableError("it did not answer a moment ago")
+        before = self._failures
         try:
             answer = await function()
         except (StoreUnavailableError, asyncio.CancelledError):
-            # A cancelled call is one that its stage gave up on.
-            self._failures += 1
+            # A cancelled call is one that its stage gave up on. Calls that waited together failed of one cause.
+            self._failures = max(self._failures, before + 1)
             if self._failures >= _TOLERATED_FAILURES and self._probing is None:
                 _log.warning("the store does not answer: going on without it")
                 self._probing = asyncio.create_task(self._probe_until_back())
@@ -71,5 +73,4 @@ class Breaker:
 
     async def aclose(self) -> None:
         if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.gather(self._probing, return_exceptions=True)
+            await stop(self._probing)

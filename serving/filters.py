@@ -1,6 +1,6 @@
 """Which candidates may stay. Filters that protect fail closed: without them nothing is served."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import numpy as np
@@ -32,7 +32,7 @@ class Servable:
     name = "not_servable"
     fails_closed = True
 
-    def __init__(self, withheld: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, withheld: Callable[[], Collection[str]]) -> None:
         self._withheld = withheld
 
     def keep(self, slate: Slate, slots: Slots) -> Mask | None:
@@ -93,11 +93,33 @@ class InGenre:
         return slate.replica.with_genres(genres)[slots] if genres else None
 
 
-def _without(slate: Slate, slots: Slots, item_ids: Iterable[str]) -> Mask | None:
+def _without(slate: Slate, slots: Slots, item_ids: Collection[str]) -> Mask | None:
     """Return False where the slot is one of the items, None when none of them is known."""
+    if not item_ids:
+        return None
     dropped = slate.replica.slots(item_ids)
     if not len(dropped):
         return None
-    stays = np.ones(slate.replica.n_slots, np.bool_)
-    stays[dropped] = False
-    return np.asarray(stays[slots])
+    return _stays.without(slots, dropped)
+
+
+class _Marks:
+    """One mark for every slot, all set between two calls: a new array for each would cost as much as the catalogue is
+    long.
+    """
+
+    def __init__(self) -> None:
+        self._marks = np.ones(0, np.bool_)
+
+    def without(self, slots: Slots, dropped: Slots) -> Mask:
+        """Return False where a slot is among the dropped ones."""
+        n_slots = 1 + max(int(slots.max(initial=0)), int(dropped.max()))
+        if n_slots > len(self._marks):
+            self._marks = np.ones(2 * n_slots, np.bool_)
+        self._marks[dropped] = False
+        stays = self._marks[slots]
+        self._marks[dropped] = True
+        return stays
+
+
+_stays = _Marks()

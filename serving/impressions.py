@@ -1,9 +1,11 @@
 """The log of what was shown: training learns from it, so it holds the very features that scored the list (R13)."""
 
+from math import isfinite
+
 import msgspec
 import numpy as np
 
-from online_models.features import FEATURE_SET
+from online_models.engine.inputs import FEATURE_SET
 from serving import telemetry
 from serving.event_log import Outbox
 from serving.pipeline import Slate
@@ -22,21 +24,23 @@ class ImpressionLog:
         if slate.user_id is None or not len(slate.candidates):
             return
         queued = self._outbox.put(IMPRESSIONS, slate.user_id, self._encode(impression_of(slate)))
-        telemetry.IMPRESSIONS.labels("queued" if queued else "dropped").inc()
+        telemetry.impressions("queued" if queued else "dropped").inc()
 
 
 def impression_of(slate: Slate) -> Impression:
     """Return the record of a finished slate that was shown to a user."""
     assert slate.user_id is not None
     shown = slate.candidates
-    features = b"" if shown.features is None else np.ascontiguousarray(shown.features, dtype="<f4").tobytes()
+    features = b""
+    if shown.features is not None and slate.list_mean is not None:
+        features = np.vstack([shown.features, slate.list_mean]).astype("<f4").tobytes()
     return Impression(
         request_id=slate.request_id,
         user_id=slate.user_id,
         ts=slate.wall_ms,
         surface=slate.surface,
         items=[slate.replica.item_id(slot) for slot in shown.slots.tolist()],
-        scores=np.nan_to_num(shown.scores, posinf=0.0, neginf=0.0).tolist(),
+        scores=[score if isfinite(score) else 0.0 for score in shown.scores.tolist()],
         sources=[slate.sources_of(bits) for bits in shown.sources.tolist()],
         propensities=[1.0] * len(shown),  # nothing is drawn at random yet
         features=features,

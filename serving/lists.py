@@ -1,8 +1,8 @@
 """From a list request to its answer, the same for every surface."""
 
 import asyncio
+import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from time import perf_counter
 
@@ -14,6 +14,7 @@ from serving.pipeline import Pipeline, Slate
 from serving.problems import ProblemError
 from serving.queries import ListQuery
 from serving.reasons import reasons
+from state.records import Item
 
 _AT_ONCE = 8
 """Lists in the making at once. A list computes for about a millisecond and cannot be interrupted, so that with more of
@@ -50,17 +51,17 @@ class Lists:
         started = perf_counter()
         if query.seen == "only" and user_id is None:
             raise ProblemError(400, "seen: `only` needs a user", field="seen", allowed=["hide", "show"])
-        loaded = self._mirror.current
+        replica = self._mirror.current
         anchor = None
         if about is not None:
-            anchor = loaded.replica.slot(about)
+            anchor = replica.slot(about)
             if anchor is None:
                 raise ProblemError(404, f"item {about!r} is not known", field="item_id")
         slate = Slate(
-            request_id=uuid.uuid4().hex,
+            request_id=os.urandom(16).hex(),
             surface=surface,
             query=query,
-            loaded=loaded,
+            replica=replica,
             now_ms=self._mirror.now_ms,
             wall_ms=int(time.time() * 1000),
             user_id=user_id,
@@ -79,22 +80,15 @@ def render(slate: Slate) -> ListAnswer:
     """Return the answer that a finished slate stands for."""
     reason = reasons(slate)
     items = []
+    replica = slate.replica
     shown = slate.candidates
     columns = zip(shown.slots.tolist(), shown.scores.tolist(), shown.sources.tolist(), strict=True)
     for position, (slot, score, bits) in enumerate(columns):
-        item = slate.replica.item(slot)
+        item = replica.item(slot) or Item(item_id=replica.item_id(slot))
         sources = slate.sources_of(bits)
-        items.append(
-            ListedItem(
-                item_id=slate.replica.item_id(slot),
-                score=score,  # NaN becomes null
-                sources=sources,
-                reason=reason(item, sources),
-                position=position,
-                title=item.title if item is not None else "",
-                genres=item.genres if item is not None else [],
-            )
-        )
+        title, genres, released = item.title, item.genres, item.release_date
+        # By position: these are twenty in every answer. NaN becomes null.
+        items.append(ListedItem(item.item_id, score, sources, reason(item, sources), position, title, genres, released))
     return ListAnswer(
         request_id=slate.request_id,
         user_id=slate.user_id,

@@ -8,15 +8,13 @@ import struct
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from online_models.ranker import SnapshotError
-from online_models.replica import Replica
-from online_models.sources import Source, default_sources
+from online_models.replica import Replica, SnapshotError
+from serving.tasks import stop
 from state.entries import CATALOGUE, StateDecodeError, Table
 from state.records import Item
 from state.settings import Settings
@@ -36,18 +34,6 @@ _MAX_WITHHELD = 100_000
 _log = logging.getLogger("serving")
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """One replica and the candidate sources over it."""
-
-    replica: Replica
-    sources: Mapping[str, Source]
-
-    @classmethod
-    def of(cls, replica: Replica) -> "Loaded":
-        return cls(replica, {source.name: source for source in default_sources(replica)})
-
-
 class Mirror:
     """Follows the tables. Changes are applied in slices of a few milliseconds between requests; a full load builds a
     new replica beside the old one and swaps it in. Without Redis the last replica stays, at first the one on disk.
@@ -56,7 +42,7 @@ class Mirror:
     def __init__(self, settings: Settings, store: AsyncStore) -> None:
         self._store = store
         self._path = settings.home / f"replica-{settings.namespace or 'default'}.bin"
-        self.current = Loaded.of(Replica())
+        self.current = Replica()
         self._changing = asyncio.Lock()
         self.origin = ""
         """`redis` or `disk`: where the current replica came from; empty before there is one."""
@@ -84,9 +70,7 @@ class Mirror:
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._save_now_and_then())]
 
     async def aclose(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(*self._tasks)
         if self._unsaved:
             await self.save()
 
@@ -106,7 +90,7 @@ class Mirror:
             self._withheld.popitem(last=False)
 
     @property
-    def withheld(self) -> Iterable[str]:
+    def withheld(self) -> Collection[str]:
         """Items that this process hid or deleted and that the replica may still hold."""
         return self._withheld
 
@@ -116,8 +100,8 @@ class Mirror:
             return self._withheld[item_id]
         if item_id in self._written:
             return self._written[item_id]
-        slot = self.current.replica.slot(item_id)
-        return None if slot is None else self.current.replica.item(slot)
+        slot = self.current.slot(item_id)
+        return None if slot is None else self.current.item(slot)
 
     def genres(self, item_id: str | None) -> Sequence[str]:
         """Return the item's genres, none when it is not known."""
@@ -154,29 +138,29 @@ class Mirror:
             replica = Replica()
             await _apply_in_slices(replica, changes.rows)
             self._refuse_half_built(replica)
-            self.current = Loaded.of(replica)
+            self.current = replica
             gc.freeze()  # the replica lives long: collections that walk it would stop all requests
             self.origin = "redis"
             _log.info("loaded %d items", replica.n_items)
         elif changes.rows:
             async with self._changing:
-                await _apply_in_slices(self.current.replica, changes.rows)
+                await _apply_in_slices(self.current, changes.rows)
         else:
-            self.current.replica.maintain(_SLICE_S)
+            self.current.maintain(_SLICE_S)
         self._confirm(changes.rows.get(CATALOGUE, {}))
         self._unsaved |= bool(changes.rows)
         self.degraded = None
 
     def _refuse_half_built(self, replica: Replica) -> None:
         """Keep what is in memory while an emptied Redis is rebuilt from the log. Raise `StoreUnavailableError`."""
-        if 2 * replica.n_items >= self.current.replica.n_items:
+        if 2 * replica.n_items >= self.current.n_items:
             self._rebuilding_since = None
             return
         now = time.monotonic()
         self._rebuilding_since = self._rebuilding_since or now
         if now - self._rebuilding_since < _REBUILD_PATIENCE_S:
             raise StoreUnavailableError(
-                f"Redis is being rebuilt: {replica.n_items} of {self.current.replica.n_items} items so far"
+                f"Redis is being rebuilt: {replica.n_items} of {self.current.n_items} items so far"
             )
 
     async def _read_clock(self) -> None:
@@ -196,7 +180,7 @@ class Mirror:
         except (OSError, SnapshotError) as error:
             _log.warning("%s is not used: %s", self._path.name, error)
             return
-        self.current = Loaded.of(replica)
+        self.current = replica
         self.origin = "disk"
         self.degraded = "from the copy on disk"
 
@@ -214,7 +198,7 @@ class Mirror:
         try:
             async with self._changing:
                 self._unsaved = False
-                snapshot = await asyncio.to_thread(self.current.replica.to_bytes)
+                snapshot = await asyncio.to_thread(self.current.to_bytes)
             await asyncio.to_thread(_write_copy, self._path, self._stream_ms, snapshot)
         except OSError as error:
             _log.warning("%s is not saved: %s", self._path.name, error)

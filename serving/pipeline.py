@@ -14,16 +14,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.columns import Context
+from online_models.engine.context import Context
 from online_models.replica import Replica
 from serving.answers import StageReport
-from serving.mirror import Loaded
 from serving.queries import ListQuery
 from serving.users import KnownUser
 from state.store import StoreUnavailableError
 
 BUDGET_MS = 80.0
 """Of one request, over all stages."""
+OBSERVED_EVERY = 16
+"""To note the times of every list's stages would take as long as all of them but for the models."""
 _log = logging.getLogger("serving")
 
 
@@ -37,20 +38,26 @@ class Candidates:
     """(n,) bit i is set when source i of the pipeline brought the item."""
     scores: NDArray[np.float64]
     """(n,) NaN where nothing has scored the item."""
-    features: NDArray[np.float32] | None = None
-    """(n, n_features), once scored by the ranker."""
+    scored: NDArray[np.float32] | None = None
+    """(m, n_features), what the ranker scored them from, in its order."""
+    rows: NDArray[np.intp] | None = None
+    """(n,) their rows in `scored`; None where it is row by row."""
 
     def __len__(self) -> int:
         return len(self.slots)
 
+    @property
+    def features(self) -> NDArray[np.float32] | None:
+        """(n, n_features), once scored by the ranker."""
+        return self.scored if self.scored is None or self.rows is None else self.scored[self.rows]
+
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Candidates":
         """Return some of them: by position, by mask or by range."""
-        return Candidates(
-            self.slots[index],
-            self.sources[index],
-            self.scores[index],
-            None if self.features is None else self.features[index],
-        )
+        rows = self.rows
+        if self.scored is not None:
+            # Rows are looked up at the end: copying the matrix at every step would cost more than the steps.
+            rows = (np.arange(len(self.scored)) if rows is None else rows)[index]
+        return Candidates(self.slots[index], self.sources[index], self.scores[index], self.scored, rows)
 
     @classmethod
     def none(cls) -> "Candidates":
@@ -64,7 +71,7 @@ class Slate:
     request_id: str
     surface: str
     query: ListQuery
-    loaded: Loaded
+    replica: Replica
     """The same replica for the whole request, whatever is swapped meanwhile."""
     now_ms: int
     """Stream time."""
@@ -77,6 +84,8 @@ class Slate:
     context: Context | None = None
     source_names: tuple[str, ...] = ()
     candidates: Candidates = field(default_factory=Candidates.none)
+    list_mean: NDArray[np.float32] | None = None
+    """(n_features,) mean over all candidates that were scored together."""
     model: tuple[str, str] = ("", "")
     """Name and version of what scored."""
     degraded: dict[str, str] = field(default_factory=dict)
@@ -86,12 +95,8 @@ class Slate:
     reports: list[StageReport] = field(default_factory=list)
     _names: dict[int, list[str]] = field(default_factory=dict)
 
-    @property
-    def replica(self) -> Replica:
-        return self.loaded.replica
-
     def genres(self, slot: int) -> Sequence[str]:
-        item = self.loaded.replica.item(slot)
+        item = self.replica.item(slot)
         return () if item is None else item.genres
 
     def sources_of(self, bits: int) -> list[str]:
@@ -133,7 +138,7 @@ class Afterwards(Protocol):
 
 
 class StageObserver(Protocol):
-    """Told how long each stage took."""
+    """Told how long each stage of every `OBSERVED_EVERY`-th list took, and of each one that was skipped."""
 
     def __call__(self, surface: str, stage: str, seconds: float, skipped: bool) -> None: ...
 
@@ -154,22 +159,35 @@ class Pipeline:
         self._afterwards = afterwards
         self._observe = observe
         self._budget_s = budget_ms / 1000
+        self._n_runs = 0
 
     async def run(self, slate: Slate) -> None:
         """Fill in the slate. Never fails because a stage does."""
         spent_at = perf_counter() + self._budget_s
+        observed = self._n_runs % OBSERVED_EVERY == 0
+        self._n_runs += 1
         for stage in self.stages:
             n_in = len(slate.candidates)
             slate.notes = {}
             started = perf_counter()
-            late = stage.skippable and started > spent_at
-            reason = "the request's time was spent before it" if late else await _attempt(stage, slate)
+            reason = None
+            if stage.skippable and started > spent_at:
+                reason = "the request's time was spent before it"
+            else:
+                try:
+                    waiting = stage.run(slate)
+                    if waiting is not None:
+                        async with asyncio.timeout(stage.deadline_ms / 1000):
+                            await waiting
+                except Exception as error:
+                    reason = self._reason(stage, error)
             if reason is not None:
                 slate.degraded[stage.name] = reason
                 stage.fallback(slate)
             seconds = perf_counter() - started
             slate.timing_ms[stage.name] = round(seconds * 1000, 3)
-            self._observe(self.surface, stage.name, seconds, reason is not None)
+            if observed or reason is not None:
+                self._observe(self.surface, stage.name, seconds, reason is not None)
             if slate.query.explain:
                 slate.reports.append(
                     StageReport(stage.name, n_in, len(slate.candidates), slate.timing_ms[stage.name], slate.notes)
@@ -177,29 +195,21 @@ class Pipeline:
         if self._afterwards:
             asyncio.get_running_loop().call_soon(self._follow_up, slate)
 
+    def _reason(self, stage: Stage, error: Exception) -> str:
+        """Say why a stage did not do its part."""
+        if isinstance(error, TimeoutError):
+            return f"not done within {stage.deadline_ms:.0f} ms"
+        if isinstance(error, StoreUnavailableError):
+            return str(error)
+        _log.error("%s: stage %s failed", self.surface, stage.name, exc_info=error)
+        return f"failed: {type(error).__name__}"
+
     def _follow_up(self, slate: Slate) -> None:
         for step in self._afterwards:
             try:
                 step.follow_up(slate)
             except Exception:
                 _log.exception("%s: %s after the answer failed", slate.surface, type(step).__name__)
-
-
-async def _attempt(stage: Stage, slate: Slate) -> str | None:
-    """Run one stage; return why it did not do its part."""
-    try:
-        waiting = stage.run(slate)
-        if waiting is not None:
-            async with asyncio.timeout(stage.deadline_ms / 1000):
-                await waiting
-    except TimeoutError:
-        return f"not done within {stage.deadline_ms:.0f} ms"
-    except StoreUnavailableError as error:
-        return str(error)
-    except Exception as error:
-        _log.exception("%s: stage %s failed", slate.surface, stage.name)
-        return f"failed: {type(error).__name__}"
-    return None
 
 
 Surfaces = Mapping[str, Pipeline]

@@ -29,7 +29,7 @@ class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
         Literal["hide", "show", "only"], Meta(description="what becomes of items that the user has consumed")
     ] = "hide"
     device: Annotated[str, Meta(max_length=64, description="logged with the impression")] | None = None
-    session_id: Annotated[Identifier, Meta(description="logged with the impression")] | None = None
+    session_id: Annotated[Identifier, Meta(description="the history of a user who has none; logged")] | None = None
     explain: Annotated[bool, Meta(description="tell what each stage kept and dropped")] = False
 
 

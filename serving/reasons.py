@@ -18,7 +18,7 @@ _BY_SOURCE = {
 _N_GENRES = 3
 
 
-def reasons(slate: Slate) -> Callable[[Item | None, Sequence[str]], str]:
+def reasons(slate: Slate) -> Callable[[Item, Sequence[str]], str]:
     """Return a function of an item and its sources: taste in genres explains it first, then the sources."""
     if slate.anchor is not None:
         anchor = slate.replica.item(slate.anchor)
@@ -31,18 +31,20 @@ def reasons(slate: Slate) -> Callable[[Item | None, Sequence[str]], str]:
         return lambda _, sources: _first(by_source, sources)
     favourites = _favourite_genres(slate)
 
-    def reason(item: Item | None, sources: Sequence[str]) -> str:
-        if item is not None and favourites:
-            for genre in item.genres:
-                if genre in favourites:
-                    return f"You like {genre}"
+    def reason(item: Item, sources: Sequence[str]) -> str:
+        for genre in item.genres:
+            if genre in favourites:
+                return f"You like {genre}"
         return _first(_BY_SOURCE, sources)
 
     return reason
 
 
 def _first(by_source: dict[str, str], sources: Sequence[str]) -> str:
-    return next((by_source[name] for name in sources if name in by_source), "Picked for you")
+    for name in sources:
+        if name in by_source:
+            return by_source[name]
+    return "Picked for you"
 
 
 def _favourite_genres(slate: Slate) -> frozenset[str]:

@@ -3,8 +3,10 @@
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from online_models.sources import Retrieved
+from online_models import sources
+from online_models.arrays import Slots
 from serving.pipeline import Slate
 
 PER_SOURCE = 200
@@ -17,19 +19,25 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    def retrieve(self, slate: Slate) -> Retrieved | None: ...
+    def retrieve(self, slate: Slate) -> Slots | None: ...
+
+
+class ScoredSource(Source, Protocol):
+    """A source whose own scores can order a list."""
+
+    def scored(self, slate: Slate) -> tuple[Slots, NDArray[np.float32]]: ...
 
 
 class Model:
-    """One of the models' candidate sources, by name."""
+    """One of the models' candidate sources."""
 
-    def __init__(self, name: str, k: int = PER_SOURCE) -> None:
-        self.name = name
-        self._k = k
+    def __init__(self, source: sources.Source) -> None:
+        self.name = source.name
+        self._source = source
 
-    def retrieve(self, slate: Slate) -> Retrieved:
+    def retrieve(self, slate: Slate) -> Slots | None:
         assert slate.context is not None
-        return slate.loaded.sources[self.name].retrieve(slate.context, self._k)
+        return self._source.retrieve(slate.context)
 
 
 class Popular:
@@ -41,7 +49,11 @@ class Popular:
         self._k = k
         self._half_life = half_life
 
-    def retrieve(self, slate: Slate) -> Retrieved:
+    def retrieve(self, slate: Slate) -> Slots:
+        return self.scored(slate)[0]
+
+    def scored(self, slate: Slate) -> tuple[Slots, NDArray[np.float32]]:
+        """Return the items with their counts."""
         genres = slate.query.genre
         where = slate.replica.with_genres(genres) if genres else None
         return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, self._half_life, where)
@@ -55,7 +67,11 @@ class Trending:
     def __init__(self, k: int = 500) -> None:
         self._k = k
 
-    def retrieve(self, slate: Slate) -> Retrieved:
+    def retrieve(self, slate: Slate) -> Slots:
+        return self.scored(slate)[0]
+
+    def scored(self, slate: Slate) -> tuple[Slots, NDArray[np.float32]]:
+        """Return the items with their counts."""
         genres = slate.query.genre
         where = slate.replica.with_genres(genres) if genres else None
         return slate.replica.trending(self._k + _n_to_drop(slate), slate.window, slate.now_ms, where)
@@ -69,11 +85,11 @@ class Matching:
     def __init__(self, k: int = 500) -> None:
         self._k = k
 
-    def retrieve(self, slate: Slate) -> Retrieved | None:
+    def retrieve(self, slate: Slate) -> Slots | None:
         if not slate.query.genre:
             return None
         where = slate.replica.with_genres(slate.query.genre)
-        return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, where=where)
+        return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, where=where)[0]
 
 
 class Consumed:
@@ -81,13 +97,12 @@ class Consumed:
 
     name = "consumed"
 
-    def retrieve(self, slate: Slate) -> Retrieved | None:
+    def retrieve(self, slate: Slate) -> Slots | None:
         if slate.query.seen != "only" or slate.user is None or slate.user.profile is None:
             return None
         seen = slate.user.profile.seen
         newest = sorted(seen, key=seen.__getitem__, reverse=True)
-        slots = slate.replica.slots(newest)
-        return slots, np.arange(len(slots), 0, -1, dtype=np.float32)
+        return slate.replica.slots(newest)
 
 
 def _n_to_drop(slate: Slate) -> int:

@@ -1,23 +1,25 @@
 """The stages that surfaces are declared from."""
 
-from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.arrays import Slots
 from online_models.catalogue import NONE
 from online_models.sources import union
 from online_models.user_view import UserView
 from serving.filters import Filter
 from serving.pipeline import Candidates, Slate
-from serving.sources import Popular, Source, Trending
+from serving.sources import Popular, ScoredSource, Source
 from serving.users import Users
 
 MAX_RETRIEVED = 4000
 """Distinct candidates before the filters."""
 MAX_SCORED = 500
 """Candidates that the ranker sees, after the filters."""
+_ROWS = 32
+"""Candidates whose genres are looked at together: the cap has nearly always chosen among the first."""
 
 
 class ReadUser:
@@ -57,7 +59,13 @@ class Hydrate:
         else:
             profile = None if slate.user is None else slate.user.profile
             view = UserView.of(profile, max(slate.now_ms, 0 if profile is None else profile.last_ts))
-        slate.context = slate.replica.context(view)
+        repeats = slate.query.seen == "show" and slate.replica.repeats
+        context = slate.replica.context(view, repeats)
+        for slots in _unwanted(slate):
+            context.bar(slots)
+        if slate.query.genre:
+            context.bar_all_but(slate.replica.with_genres(slate.query.genre))
+        slate.context = context
 
     def fallback(self, slate: Slate) -> None:
         slate.context = slate.replica.context(UserView(slate.now_ms))
@@ -83,7 +91,7 @@ class Retrieve:
                 continue
             if found is not None:
                 retrieved[source.name] = found
-                slate.notes[source.name] = len(found[0])
+                slate.notes[source.name] = len(found)
         merged = union(slate.replica.columns, retrieved, MAX_RETRIEVED)
         slate.source_names = tuple(merged.sources)
         slate.candidates = Candidates(merged.slots, merged.membership, np.full(len(merged.slots), np.nan))
@@ -92,6 +100,19 @@ class Retrieve:
         slots, _ = slate.replica.popular(MAX_SCORED, slate.now_ms)
         slate.source_names = ("popular",)
         slate.candidates = Candidates(slots, np.ones(len(slots), np.uint32), np.full(len(slots), np.nan))
+
+
+def _unwanted(slate: Slate) -> Iterator[Slots]:
+    """Yield items that sources need not find: filters drop them anyway, but then a list may not be full."""
+    replica = slate.replica
+    if slate.query.exclude:
+        yield replica.slots(slate.query.exclude)
+    if slate.anchor is not None:
+        yield np.array([slate.anchor], np.int32)
+    if slate.user is not None:
+        yield replica.slots(slate.user.hidden)
+        if slate.user.profile is not None and slate.query.seen == "hide":
+            yield replica.slots(slate.user.profile.seen)
 
 
 class Drop:
@@ -106,6 +127,7 @@ class Drop:
 
     def run(self, slate: Slate) -> None:
         candidates = slate.candidates
+        stays: NDArray[np.bool_] | None = None
         for rule in self._filters:
             try:
                 kept = rule.keep(slate, candidates.slots)
@@ -113,9 +135,12 @@ class Drop:
                 slate.fail(f"filter {rule.name}", error)
                 kept = np.zeros(len(candidates), np.bool_) if rule.fails_closed else None
             if kept is not None:
-                slate.notes[rule.name] = int(len(kept) - np.count_nonzero(kept))
-                candidates = candidates.take(kept)
-        slate.candidates = candidates
+                if slate.query.explain:
+                    dropped = ~kept if stays is None else stays & ~kept
+                    slate.notes[rule.name] = int(np.count_nonzero(dropped))
+                stays = kept if stays is None else stays & kept
+        if stays is not None:
+            slate.candidates = candidates.take(stays)
 
     def fallback(self, slate: Slate) -> None:
         slate.candidates = Candidates.none()
@@ -132,8 +157,10 @@ class Score:
         assert slate.context is not None
         candidates = slate.candidates.take(slice(MAX_SCORED))
         features = slate.replica.features(slate.context, candidates.slots)
-        scores = slate.replica.score(features)
-        slate.candidates = Candidates(candidates.slots, candidates.sources, scores, features)
+        scores = slate.replica.score(features).astype(np.float64)
+        chances = np.exp(scores - scores.max(initial=0.0))
+        slate.candidates = Candidates(candidates.slots, candidates.sources, chances / chances.sum(), features)
+        slate.list_mean = features.mean(0) if len(candidates) else None
         slate.model = (slate.replica.model_name, slate.replica.model_version)
         slate.notes["scored"] = len(candidates)
 
@@ -149,12 +176,12 @@ class ScoreBy:
     deadline_ms = 20.0
     skippable = True
 
-    def __init__(self, source: Popular | Trending) -> None:
+    def __init__(self, source: ScoredSource) -> None:
         self._source = source
 
     def run(self, slate: Slate) -> None:
         candidates = slate.candidates
-        slots, values = self._source.retrieve(slate)
+        slots, values = self._source.scored(slate)
         by_slot = np.zeros(slate.replica.n_slots)
         by_slot[slots] = values
         scores = by_slot[candidates.slots]
@@ -174,9 +201,9 @@ class Rank:
 
     def run(self, slate: Slate) -> None:
         scores = slate.candidates.scores
-        slate.candidates = slate.candidates.take(
-            np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
-        )
+        if not np.isfinite(scores).all():
+            scores = np.where(np.isfinite(scores), scores, -np.inf)
+        slate.candidates = slate.candidates.take(np.argsort(-scores, kind="stable"))
 
     def fallback(self, slate: Slate) -> None:
         """The order of retrieval stands."""
@@ -200,10 +227,10 @@ class GenreCap:
         among = min(self._among, slate.query.limit, len(slate.candidates))
         genres = slate.replica.columns.catalogue.genres[slate.candidates.slots]
         chosen = self._choose(genres, among)
-        rest = np.ones(len(slate.candidates), np.bool_)
-        rest[chosen] = False
-        order = np.concatenate([np.array(chosen, np.intp), np.flatnonzero(rest)])
-        slate.candidates = slate.candidates.take(order)
+        if chosen != list(range(len(chosen))):
+            rest = np.ones(len(slate.candidates), np.bool_)
+            rest[chosen] = False
+            slate.candidates = slate.candidates.take(np.concatenate([np.array(chosen, np.intp), np.flatnonzero(rest)]))
         slate.notes["genre_cap_relaxed"] = among - len(chosen)
 
     def fallback(self, slate: Slate) -> None:
@@ -211,17 +238,22 @@ class GenreCap:
 
     def _choose(self, genres: NDArray[np.int32], n_wanted: int) -> list[int]:
         """Return the positions that break no cap, at most as many as wanted; `genres` is padded, shape (n, width)."""
-        counts: Counter[int] = Counter()
-        free = np.ones(len(genres), np.bool_)
+        left: dict[int, int] = {}
+        full: set[int] = set()
         chosen: list[int] = []
-        while len(chosen) < n_wanted and free[position := int(free.argmax())]:
-            chosen.append(position)
-            free[position] = False
-            of_item = [genre for genre in genres[position].tolist() if genre != NONE]
-            counts.update(of_item)
-            for genre in of_item:
-                if counts[genre] == self._at_most:
-                    free &= (genres != genre).all(axis=1)
+        for first in range(0, len(genres), _ROWS):
+            for position, of_item in enumerate(genres[first : first + _ROWS].tolist(), first):
+                if not full.isdisjoint(of_item):
+                    continue
+                chosen.append(position)
+                if len(chosen) == n_wanted:
+                    return chosen
+                for genre in of_item:
+                    if genre == NONE:
+                        break
+                    left[genre] = left.get(genre, self._at_most) - 1
+                    if not left[genre]:
+                        full.add(genre)
         return chosen
 
 

@@ -14,7 +14,9 @@ _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05
 REQUEST_SECONDS = Histogram(
     "freshet_request_seconds", "Requests answered", ["method", "route", "status"], buckets=_BUCKETS
 )
-STAGE_SECONDS = Histogram("freshet_stage_seconds", "Time in a pipeline's stage", ["surface", "stage"], buckets=_BUCKETS)
+STAGE_SECONDS = Histogram(
+    "freshet_stage_seconds", "Time in a pipeline's stage, of a sample of lists", ["surface", "stage"], buckets=_BUCKETS
+)
 STAGES_SKIPPED = Counter("freshet_stage_skipped", "Stages that failed or were late", ["surface", "stage"])
 USER_READS = Counter(
     "freshet_feature_store_reads", "User states asked for: hit, miss (unknown user) or error", ["result"]
@@ -34,10 +36,23 @@ def _stage(surface: str, stage: str) -> Histogram:
 
 
 def observe_stage(surface: str, stage: str, seconds: float, skipped: bool) -> None:
-    """Count one run of a stage."""
-    _stage(surface, stage).observe(seconds)
+    """Note one run of a stage, or that it was skipped."""
     if skipped:
         STAGES_SKIPPED.labels(surface, stage).inc()
+    else:
+        _stage(surface, stage).observe(seconds)
+
+
+@cache
+def user_reads(result: str) -> Counter:
+    """Return the counter of user states with this result."""
+    return USER_READS.labels(result)
+
+
+@cache
+def impressions(result: str) -> Counter:
+    """Return the counter of lists with this result."""
+    return IMPRESSIONS.labels(result)
 
 
 @cache

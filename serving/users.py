@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from online_models import profiles
 from serving import telemetry
 from serving.breaker import Breaker
-from state.records import CleanEvent, UserProfile
+from state.records import CleanEvent, Event, SessionProfile, UserProfile
 from state.store import AsyncStore, StoreUnavailableError
 
 _MAX_LOCAL_USERS = 10_000
@@ -48,15 +48,18 @@ class Users:
         try:
             state = await self.breaker.call(lambda: self._store.user_state(user_id, session_id))
         except StoreUnavailableError:
-            telemetry.USER_READS.labels("error").inc()
+            telemetry.user_reads("error").inc()
             raise
-        telemetry.USER_READS.labels("miss" if state.profile is None else "hit").inc()
+        telemetry.user_reads("miss" if state.profile is None else "hit").inc()
         pending = state.pending
         if local := self._local.get(user_id):
             pending = _in_order({event.event_id: event for event in pending} | local)
-        if state.profile is None and not pending:
+        profile = state.profile
+        if state.session is not None and (profile is None or not profile.recent):
+            profile = _with_session(profile or UserProfile(), state.session)
+        if profile is None and not pending:
             return KnownUser(user_id, None, frozenset())
-        user = self._fold(user_id, state.profile or UserProfile(), pending)
+        user = self._fold(user_id, profile or UserProfile(), pending)
         self._remember(user_id, user.hidden)
         return user
 
@@ -66,18 +69,27 @@ class Users:
         user.hidden |= self._hidden.get(user_id, frozenset())
         return user
 
-    async def add_feedback(self, event: CleanEvent) -> str | None:
-        """Make feedback part of every later read; return what is wrong when only this process knows it."""
+    async def add_feedback(self, *events: CleanEvent) -> str | None:
+        """Make feedback part of every later read; return what is wrong when only this process knows it.
+
+        A hide is remembered here, too: it holds when the next read fails or is late.
+        """
+        for event in events:
+            if event.type == "hide" and event.item_id is not None:
+                self._remember(event.user_id, self._hidden.get(event.user_id, frozenset()) | {event.item_id})
         try:
-            await self.breaker.call(lambda: self._store.add_overlay(event))
+            await self.breaker.call(lambda: self._store.add_overlay(*events))
         except StoreUnavailableError as error:
-            self._keep_local(event)
+            for event in events:
+                self._keep_local(event)
             return f"kept in this process for now: {error}"
         return None
 
     def _fold(self, user_id: str, profile: UserProfile, pending: Sequence[CleanEvent]) -> KnownUser:
         for event in pending:
-            profiles.apply_event(profile, event, self._genres_of(event.item_id))
+            # An event that a client sends twice is applied once, and nothing takes the second out of the overlay.
+            if not profiles.contains(profile, event):
+                profiles.apply_event(profile, event, self._genres_of(event.item_id))
         return KnownUser(user_id, profile, frozenset(profiles.hidden(profile)), len(pending))
 
     def _remember(self, user_id: str, hidden: frozenset[str]) -> None:
@@ -111,6 +123,31 @@ class Users:
                 del events[event.event_id]
             if not events:
                 del self._local[user_id]
+
+
+def clean(event: Event) -> CleanEvent:
+    """Return the event as `flows.clean` will pass it on."""
+    return CleanEvent(
+        event_id=event.event_id,
+        type=event.type,
+        user_id=event.user_id,
+        item_id=event.item_id,
+        ts=event.ts,
+        session_id=event.session_id,
+        request_id=event.request_id,
+        position=event.position,
+        value=event.value,
+        context=event.context,
+    )
+
+
+def _with_session(profile: UserProfile, session: SessionProfile) -> UserProfile:
+    """Let a session stand for the history of a user who has none, as of somebody who has just logged in."""
+    profile.recent = session.recent
+    profile.seen |= {step.item_id: step.ts for step in session.recent}
+    profile.last_ts = max(profile.last_ts, session.last_ts)
+    profile.activity = session.activity
+    return profile
 
 
 def _in_order(events: dict[str, CleanEvent]) -> list[CleanEvent]:

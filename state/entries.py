@@ -20,10 +20,10 @@ from state.records import (
     CleanEvent,
     Item,
     ItemRow,
-    NeighboursRow,
     SessionProfile,
     UserProfile,
     UserRow,
+    UserVectorRow,
     Watermark,
 )
 
@@ -108,11 +108,15 @@ ITEM_ACTIVITY = Table("item_activity", feed="features", record=Activity)
 # The online models: flows.learn -> itself at start, serving (but for `LEARNER`); field: item_id unless said
 ITEM_MODEL = Table("item_model", feed="learn", record=ItemRow)
 ITEM_VECTOR = Table("item_vector", feed="learn", record=BlobRow)
-NEIGHBOURS = Table("neighbours", feed="learn", record=NeighboursRow)
-# field: the model's name
+NEIGHBOURS = Table("neighbours", feed="learn", record=BlobRow)
+# field: `ranker`, `factors` (what a request needs beside the vectors), `progress`
 MODEL = Table("model", feed="learn", record=BlobRow)
-# flows.learn -> itself at start; field: `counters`, or a ring's name and segment
+# flows.learn -> itself at start; field: `progress`, `ranker`, `factors`, or a ring's name and segment
 LEARNER = Table("learner", feed="learner", record=BlobRow)
+# flows.learn -> itself at start: newest users of an item; field: item_id
+ITEM_USERS = Table("item_users", feed="learner", record=BlobRow)
+# flows.learn -> itself at start; field: the user's slot
+USER_VECTOR = Table("user_vector", feed="learner", record=UserVectorRow)
 # flows.learn -> itself
 LEARNER_USER = Entry("v1:learner:user:{id}", UserRow, ttl=timedelta(days=90))
 
@@ -124,6 +128,8 @@ TABLES: tuple[Table[object], ...] = (
     NEIGHBOURS,
     MODEL,
     LEARNER,
+    ITEM_USERS,
+    USER_VECTOR,
 )  # type: ignore[assignment]
 
 FEED_RETENTION = timedelta(minutes=1)

@@ -97,8 +97,9 @@ class AsyncMemoryStore:
     async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
         return self._store.get_rows(table, fields)
 
-    async def add_overlay(self, event: CleanEvent) -> None:
-        self._store._overlays.setdefault(event.user_id, {})[event.event_id] = OVERLAY.codec.encode(event)
+    async def add_overlay(self, *events: CleanEvent) -> None:
+        for event in events:
+            self._store._overlays.setdefault(event.user_id, {})[event.event_id] = OVERLAY.codec.encode(event)
 
     async def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
         return self._store.watermarks(flow)

@@ -95,7 +95,8 @@ class Impression(Struct, array_like=True, frozen=True):
     sources: list[list[str]]
     propensities: list[float]
     features: bytes
-    """float32, row-major, shape (n_items, n_features): the values that scored the items. Empty when degraded."""
+    """float32, row-major, shape (n_items + 1, n_features): the values that scored the items, and their mean over all
+    candidates that were scored together. Empty when degraded."""
     feature_set: str
     """Version of the feature definitions, `online_models.features.FEATURE_SET`."""
     model: str
@@ -147,6 +148,8 @@ class RecentItem(Struct, array_like=True, frozen=True):
     type: str
     value: float | None = None
     session_id: str | None = None
+    positive: bool = True
+    """See `online_models.outcomes.is_positive`."""
 
 
 class UserProfile(Struct, array_like=True):
@@ -197,23 +200,14 @@ class ItemRow(Struct, array_like=True, frozen=True):
     """One item as the learner knows it."""
 
     slot: int
-    """Row number in the learner's arrays; neighbour lists refer to it. Reused after the item is forgotten."""
-    popularity: bytes
-    """float64 per half-life, see `online_models.popularity`."""
-    n_events: int
-    n_positives: int
-    first_ts: int
-    last_ts: int
-
-
-class NeighboursRow(Struct, array_like=True, frozen=True):
-    """An item's covisitation list, see `online_models.covisitation`."""
-
-    slots: bytes
-    """int32, the learner's."""
-    weights: bytes
-    """float32."""
-    landmark: int
+    """Row number in the learner's arrays; neighbour lists and histories refer to it. Reused after the item is
+    forgotten."""
+    given_at: int
+    """Items that had been forgotten when the slot was given to this one: what refers to it from before is stale."""
+    arrived: float
+    """Stream time at which it got the slot, epoch seconds."""
+    counts: bytes
+    """See `online_models.engine.items`."""
 
 
 class BlobRow(Struct, array_like=True, frozen=True):
@@ -222,13 +216,29 @@ class BlobRow(Struct, array_like=True, frozen=True):
     blob: bytes
 
 
-class UserRow(Struct, array_like=True, frozen=True):
-    """A user's newest distinct items, newest first, as the learner pairs them with the next one."""
+class UserVectorRow(Struct, array_like=True, frozen=True):
+    """Who has one of the learner's user slots, and the factors there."""
 
-    items: list[str]
-    times: list[int]
-    weights: list[float]
+    user_id: str
+    factors: bytes
+    """See `online_models.engine.factors`."""
+
+
+class UserRow(Struct, array_like=True, frozen=True):
+    """A user as the learner knows it: arrays by step, newest last. Items are the learner's slots."""
+
+    items: bytes
+    """int32"""
+    times: bytes
+    """float64, epoch seconds"""
+    positive: bytes
+    """bool"""
+    seen: bytes
+    """int32, distinct items ever taken"""
     n_events: int
+    """Ever."""
+    as_of: int
+    """Items that had been forgotten when this was written, see `ItemRow.given_at`."""
 
 
 class MetricResult(Struct, frozen=True, rename={"start_ms": "start", "end_ms": "end"}):

@@ -137,7 +137,7 @@ class AsyncStore(Protocol):
 
     async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]: ...
 
-    async def add_overlay(self, event: CleanEvent) -> None:
+    async def add_overlay(self, *events: CleanEvent) -> None:
         """Make feedback visible at once, until the features flow has applied it."""
 
     async def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]: ...

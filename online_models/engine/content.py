@@ -1,6 +1,7 @@
 """What the catalogue says of items, and how it matches the user's newest steps."""
 
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,7 @@ def match(
     positive: NDArray[np.bool_],
     items: NDArray[np.int32],
     year: float,
+    likings: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
     """Write slow taste, fast taste, distance in release years and years since release, a row each.
@@ -73,6 +75,7 @@ def match(
     """
     taste = np.zeros((2, N_BUCKETS), np.float32)
     mean_year = taste_of(labels, years, history, positive, taste)
+    taste += likings
     for m in range(items.size):
         item = items[m]
         found = 0
@@ -91,6 +94,11 @@ def match(
                 out[2, m] = np.log1p(abs(years[item] - mean_year))
 
 
+def bucket(label: str) -> int:
+    """Return the bucket that a label is hashed to."""
+    return zlib.crc32(label.encode()) % N_BUCKETS
+
+
 class Content:
     """Hashed labels and release years of items by slot."""
 
@@ -98,11 +106,18 @@ class Content:
         self.labels = np.full((capacity, N_LABELS), -1, np.int16)
         self.years = np.zeros(capacity, np.float32)
 
-    def grow(self, capacity: int) -> None:
+    def reserve(self, n_slots: int) -> None:
+        """Make room for slots below `n_slots`."""
         old = len(self.labels)
-        self.labels = grown(self.labels, capacity)
-        self.labels[old:] = -1
-        self.years = grown(self.years, capacity)
+        if n_slots > old:
+            self.labels = grown(self.labels, max(n_slots, 2 * old))
+            self.labels[old:] = -1
+            self.years = grown(self.years, len(self.labels))
+
+    def forget(self, slots: NDArray[np.int32]) -> None:
+        """Clear the entries."""
+        self.labels[slots] = -1
+        self.years[slots] = 0.0
 
     def learn_one(self, slot: int, item: Item) -> None:
         """Take over an item's catalogue entry."""
@@ -113,8 +128,16 @@ class Content:
         names += [f"tag:{tag}" for tag in item.tags]
         self.labels[slot] = -1
         for k, name in enumerate(dict.fromkeys(names[:N_LABELS])):
-            self.labels[slot, k] = zlib.crc32(name.encode()) % N_BUCKETS
+            self.labels[slot, k] = bucket(name)
         self.years[slot] = float(item.release_date[:4]) if item.release_date else 0.0
+
+    def likings(self, genres: Mapping[str, float]) -> NDArray[np.float32]:
+        """Return the share of each hashed label in liked genres, shape (N_BUCKETS,); dislikes count nothing."""
+        shares = np.zeros(N_BUCKETS, np.float32)
+        for genre, weight in genres.items():
+            shares[bucket(f"genre:{genre}")] += max(weight, 0.0)
+        total = shares.sum()
+        return shares / total if total > 0.0 else shares
 
     def match(
         self,
@@ -122,7 +145,8 @@ class Content:
         positive: NDArray[np.bool_],
         items: NDArray[np.int32],
         t: float,
+        likings: NDArray[np.float32],
         out: NDArray[np.float32],
     ) -> None:
-        """Fill the four rows of `out`, see `match`; `t`: now, epoch seconds."""
-        match(self.labels, self.years, history, positive, items, _EPOCH + t / DAY / _YEAR, out)
+        """Fill the four rows of `out`, see `match`; `t`: now, epoch seconds. `likings` are added to the tastes."""
+        match(self.labels, self.years, history, positive, items, _EPOCH + t / DAY / _YEAR, likings, out)

@@ -1,46 +1,19 @@
-"""The engine: learn each event once, answer a list at any time."""
+"""The live models, driven in process: what `freshet evaluate` judges."""
 
-import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from online_models.engine import inputs, neighbours
-from online_models.engine.candidates import Scratch, gather, merge
-from online_models.engine.content import Content
-from online_models.engine.factors import N_PAST, SHARP, SMOOTH, Factors
-from online_models.engine.history import BURST, User
-from online_models.engine.items import (
-    CLOCK_FIRST,
-    CLOCK_POSITIVE,
-    DAY,
-    N_EVENTS,
-    POP_SLOW,
-    SUM_STAGE,
-    TOTAL,
-    ItemTable,
-    stage,
-)
-from online_models.engine.listwise import ListwiseRanker
-from online_models.engine.neighbours import Neighbours
+from online_models.engine.history import History
+from online_models.engine.inputs import untrained
+from online_models.learner import Learner, Slate
 from state.records import Item
 
 Candidates = Literal["unseen", "all"]
 
-_REPEAT_RATE = math.log(2.0) / (8 * DAY)
-
-
-class Slate(NamedTuple):
-    """Candidates of one request with the inputs that rank them."""
-
-    items: NDArray[np.int32]
-    inputs: NDArray[np.float32]
-    """Shape (n, N_INPUTS)."""
-
 
 class Engine:
-    """Sources, ranker and the users' records, driven in process.
+    """Learns each event once, answers a list at any time.
 
     Order matters: `recommend` uses what was observed before the call, and nothing else.
 
@@ -53,204 +26,31 @@ class Engine:
     """
 
     def __init__(self, seed: int = 0, weights: bytes | None = None) -> None:
-        self._rng = np.random.default_rng(seed)
-        self.items = ItemTable()
-        self.neighbours = Neighbours()
-        self.factors = Factors(self._rng)
-        self.content = Content()
-        self.ranker = ListwiseRanker(inputs.N_INPUTS, seed=seed)
-        if weights is not None:
-            self.ranker.start_from(weights, inputs.NAMES)
-        self._scratch = Scratch(1024)
-        self._capacity = 1024
-        self._slots: dict[str, int] = {}
-        self._names: list[str] = []
-        self._users: dict[str, User] = {}
-        self._past = np.zeros((N_PAST, 2), np.int32)
-        self._by_slot: list[User] = []
-        self.n_events = 0
-        self._repeat_share = 0.0
+        self.learner = Learner(organic_share=1e9, seed=seed, weights=weights)
         self._pending: tuple[str, int, Slate] | None = None
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.learner.items)
 
     def describe(self, item: Item) -> None:
         """Take over a catalogue entry, new or changed."""
-        slot = self._slots.get(item.item_id)
-        self.content.learn_one(self._add_item(item.item_id) if slot is None else slot, item)
+        self.learner.learn_item(item.item_id, item)
 
     def observe(self, user: str, item: str, positive: bool, rating: float, t: float) -> None:
         """Learn one event: the ranker first, from the list of this moment, then the sources."""
-        record = self._user(user)
-        slot = self._slots.get(item)
-        if slot is None:
-            slot = self._add_item(item)
-        elif positive:
-            self._learn_ranker(user, record, slot, t)
-        self._learn_sources(record, slot, positive, t)
+        pending = self._pending
+        slate = pending[2] if pending is not None and pending[:2] == (user, self.learner.counts.events) else None
+        self.learner.learn(user, item, positive, t, slate=slate)
         self._pending = None
 
     def recommend(self, user: str, n: int, t: float, candidates: Candidates = "unseen") -> list[str]:
         """Return the best `n` items for a user at time `t` (epoch seconds), best first."""
-        record = self._users.get(user) or User(-1)
-        repeats = candidates == "all"
-        slate = self.slate(record, t, repeats)
-        self._pending = (user, self.n_events, slate)
-        if not len(slate.items):
+        learner = self.learner
+        history = learner.users.get(user) or History(-1)
+        slate = learner.slate(history, t, candidates == "all")
+        self._pending = (user, learner.counts.events, slate)
+        if not len(slate.slots):
             return []
-        scores = self.ranker.predict_many(slate.inputs) if self.ranker.is_ready else slate.inputs[:, 0]
+        scores = learner.ranker.predict_many(slate.inputs) if learner.ranker.is_ready else untrained(slate.inputs)
         best = np.argsort(-scores)[:n]
-        return [self._names[k] for k in slate.items[best]]
-
-    def slate(self, user: User, t: float, repeats: bool) -> Slate:
-        """Gather the candidates of a request and their inputs."""
-        table, lists, scratch = self.items, self.neighbours, self._scratch
-        scratch.tick += 1
-        history = user.items
-        hour = (t - lists.origin) / 3600.0 if self.n_events else 0.0
-        n_touched = merge(
-            lists.ids,
-            lists.values,
-            lists.sizes,
-            lists.totals,
-            lists.refs,
-            neighbours.RATE,
-            hour,
-            table.counts[:, N_EVENTS],
-            history,
-            user.times,
-            t,
-            scratch.at,
-            scratch.stamp,
-            scratch.tick,
-            scratch.touched,
-            scratch.evidence,
-        )
-        folds = self.factors.fold_in(history, user.positive, len(history))
-        n_active = self.factors.n_active
-        vectors = self.factors.active_vectors[:, :n_active]
-        n = gather(
-            history,
-            user.seen,
-            repeats,
-            n_touched,
-            scratch.touched,
-            scratch.evidence,
-            table.tops[0].ids[: table.tops[0].size],
-            table.tops[1].ids[: table.tops[1].size],
-            self.factors.active[:n_active],
-            vectors[SMOOTH] @ folds[0],
-            vectors[SHARP] @ folds[2],
-            scratch.hidden,
-            scratch.chosen,
-            scratch.tick,
-            scratch.candidates,
-        )
-        items = scratch.candidates[:n].copy()
-        out = np.zeros((inputs.N_INPUTS, n), np.float32)
-        inputs.fill(
-            out,
-            items,
-            t,
-            self.n_events,
-            user.n,
-            stage(user.n),
-            table.counts,
-            table.clocks,
-            table.seq_last,
-            table.rates,
-            scratch.at,
-            scratch.stamp,
-            scratch.tick,
-            scratch.evidence,
-            self.factors.items,
-            folds,
-        )
-        if repeats:
-            inputs.fill_repeats(out, items, history)
-        self.content.match(history, user.positive, items, t, out[inputs.CONTENT])
-        last = self._of_last(int(history[-1]), t) if len(history) else None
-        inputs.finish(out, last, self._context(user, t))
-        return Slate(items, np.ascontiguousarray(out.T))
-
-    def _of_last(self, item: int, t: float) -> tuple[float, float, float]:
-        """Return ln popularity, ln age and mean stage of an item now."""
-        age, pop = self._age_and_pop(item, t)
-        row = self.items.counts[item]
-        return pop, age, float(row[SUM_STAGE] / row[N_EVENTS])
-
-    def _age_and_pop(self, item: int, t: float) -> tuple[float, float]:
-        clock = self.items.clocks[item]
-        fade = math.exp(-self.items.rates[POP_SLOW] * max(t - clock[CLOCK_POSITIVE], 0.0))
-        age = math.log1p(max(t - clock[CLOCK_FIRST], 0.0) / DAY) if self.items.counts[item, N_EVENTS] else 0.0
-        return age, math.log(float(self.items.counts[item, POP_SLOW]) * fade + 0.05)
-
-    def _context(self, user: User, t: float) -> tuple[float, ...]:
-        """Values of `inputs.CONTEXT`."""
-        times = user.times
-        if not len(times):
-            return (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
-        burst = len(times) - int(np.searchsorted(times, t - BURST))
-        return (
-            math.log1p(user.n),
-            math.log1p(max(t - times[-1], 0.0) / 60.0),
-            0.0,
-            math.log1p(burst),
-            math.log1p(user.n_repeats),
-            user.mean_age,
-            user.mean_pop,
-        )
-
-    def _learn_ranker(self, user: str, record: User, item: int, t: float) -> None:
-        repeats = self._repeat_share > 0.02
-        pending = self._pending
-        if pending is not None and pending[:2] == (user, self.n_events):
-            slate = pending[2]
-        else:
-            slate = self.slate(record, t, repeats)
-        target = np.flatnonzero(slate.items == item)
-        if len(target) and len(slate.items) > 1:
-            self.ranker.learn_many(slate.inputs, int(target[0]))
-
-    def _learn_sources(self, user: User, item: int, positive: bool, t: float) -> None:
-        age, pop = self._age_and_pop(item, t)
-        if user.n:
-            again = float(user.has_seen(item))
-            self._repeat_share += max(1.0 / (self.n_events + 1), 0.001) * (again - self._repeat_share)
-        if not self.items.counts[item, N_EVENTS]:
-            self.factors.add_item(item)
-        self.items.learn_one(item, t, positive, user.n, self.n_events)
-        self.neighbours.learn_one(user.items, user.times, user.positive, item, t, positive)
-        user.append(item, t, positive, age, pop)
-        self.factors.append(user.slot, item, positive)
-        self.factors.learn_one(user.slot, item, user.items, user.positive, user.n)
-        self._past[self.n_events % N_PAST] = user.slot, item
-        again_slot, again_item = self._past[int(self._rng.integers(0, min(self.n_events + 1, N_PAST)))]
-        past = self._by_slot[again_slot]
-        self.factors.learn_one(past.slot, int(again_item), past.items, past.positive, past.n)
-        self.factors.activate(item, self.items.counts[:, TOTAL - 1])
-        self.n_events += 1
-
-    def _user(self, name: str) -> User:
-        user = self._users.get(name)
-        if user is None:
-            user = self._users[name] = User(len(self._users))
-            self._by_slot.append(user)
-            if user.slot >= self.factors.users.shape[1]:
-                self.factors.grow_users(2 * user.slot)
-        return user
-
-    def _add_item(self, name: str) -> int:
-        slot = self._slots[name] = len(self._names)
-        self._names.append(name)
-        if slot == self._capacity:
-            self._capacity *= 2
-            self.items.grow(self._capacity)
-            self.neighbours.grow(self._capacity)
-            self.factors.grow(self._capacity)
-            self.content.grow(self._capacity)
-            tick = self._scratch.tick
-            self._scratch = Scratch(self._capacity)
-            self._scratch.tick = tick
-        return slot
+        return [str(learner.items.item_id(slot)) for slot in slate.slots[best].tolist()]

@@ -1,11 +1,12 @@
 """The ranker's inputs: one definition, used by requests and by learning."""
 
+import hashlib
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.candidates import COMB, NEVER_COUNT, NEVER_HOURS, RT, RZ
+from online_models.engine.evidence import COMB, NEVER_COUNT, NEVER_HOURS, RT, RZ
 from online_models.engine.items import (
     CLOCK_FIRST,
     CLOCK_LAST,
@@ -17,6 +18,7 @@ from online_models.engine.items import (
     STAGE_TOTAL,
     SUM_STAGE,
     TOTAL,
+    ItemTable,
 )
 from online_models.engine.jit import jit
 
@@ -36,8 +38,16 @@ PLAIN = (
 CONTEXT = ("n_user", "minutes_since_user", "is_new_user", "burst", "n_repeats", "user_age", "user_pop")
 """Equal for all candidates of a list."""
 NAMES = (*LOGS, *PLAIN, *CONTEXT)
+FEATURE_SET = hashlib.blake2b(repr((1, NAMES)).encode(), digest_size=6).hexdigest()
+"""Version of the definitions, logged with each impression: values of another version are not learned from."""
 N_LOGS, N_INPUTS = len(LOGS), len(NAMES)
 _AT = {name: k for k, name in enumerate(NAMES)}
+
+BURST = 1800.0
+"""Seconds: events in this span count as the current run."""
+
+FADING = 0.9
+"""Weight per step back of the user's means."""
 
 POP_8D, ITEM_AGE = _AT["pop_8d"], _AT["item_age"]
 _SINCE, _CF, _RZ = _AT["hours_since_item"], _AT["cf"], _AT["transition_count"]
@@ -147,6 +157,81 @@ def fill_repeats(out: NDArray[np.float32], items: NDArray[np.int32], history: ND
             out[_REPEAT, m] = 1.0 if distance == 1 else 0.0
             out[_REPEAT + 1, m] = math.log1p(times)
             out[_REPEAT + 2, m] = 1.0 / distance
+
+
+@jit
+def tastes(
+    history: NDArray[np.int32],
+    times: NDArray[np.float64],
+    t: float,
+    counts: NDArray[np.float32],
+    clocks: NDArray[np.float64],
+    rate: float,
+) -> tuple[float, float, int]:
+    """Return means over the history (newest last) and how many of its events repeat an earlier one of it.
+
+    The means, weighted by recency: ln(1 + age in days) of the items when they were taken, ln(popularity at 8 days
+    + .05) of the items now. `rate`: of that popularity.
+    """
+    n = history.size
+    age, pop, total, weight = 0.0, 0.0, 0.0, 1.0
+    n_repeats = 0
+    for x in range(n - 1, -1, -1):
+        item = history[x]
+        if weight > 1e-3:
+            age += weight * math.log1p(max(times[x] - clocks[item, CLOCK_FIRST], 0.0) / DAY)
+            fade = math.exp(-rate * max(t - clocks[item, CLOCK_POSITIVE], 0.0))
+            pop += weight * math.log(counts[item, POP_SLOW] * fade + 0.05)
+            total += weight
+            weight *= FADING
+        for y in range(x):
+            if history[y] == item:
+                n_repeats += 1
+                break
+    return age / total, pop / total, n_repeats
+
+
+def context(
+    history: NDArray[np.int32],
+    times: NDArray[np.float64],
+    n_user: int,
+    t: float,
+    table: ItemTable,
+) -> tuple[float, ...]:
+    """Values of `CONTEXT` for a user with these newest events of `n_user`."""
+    if not len(times):
+        return (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+    burst = len(times) - int(np.searchsorted(times, t - BURST))
+    age, pop, n_repeats = tastes(history, times, t, table.counts, table.clocks, table.rates[POP_SLOW])
+    return (
+        math.log1p(n_user),
+        math.log1p(max(t - times[-1], 0.0) / 60.0),
+        0.0,
+        math.log1p(burst),
+        math.log1p(n_repeats),
+        age,
+        pop,
+    )
+
+
+def of_last(history: NDArray[np.int32], t: float, table: ItemTable) -> tuple[float, float, float] | None:
+    """Return ln popularity, ln age and mean stage of the newest item now; None without a history."""
+    if not len(history):
+        return None
+    item = int(history[-1])
+    row, clock = table.counts[item], table.clocks[item]
+    fade = math.exp(-table.rates[POP_SLOW] * max(t - clock[CLOCK_POSITIVE], 0.0))
+    age = math.log1p(max(t - clock[CLOCK_FIRST], 0.0) / DAY) if row[N_EVENTS] else 0.0
+    return (
+        math.log(float(row[POP_SLOW]) * fade + 0.05),
+        age,
+        float(row[SUM_STAGE] / max(row[N_EVENTS], 1.0)),
+    )
+
+
+def untrained(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score candidates before there are weights: popularity and covisitation, shape (n, N_INPUTS) -> (n,)."""
+    return np.asarray(values[:, POP_8D] + 3.0 * values[:, _COMB], np.float32)
 
 
 def log_rank(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,13 +4,14 @@ A row is absolute and dated (`CLOCK_POSITIVE`), so it can be published alone and
 """
 
 import math
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.engine.changes import Changed
 from online_models.engine.jit import jit
+from online_models.engine.popular import TopList
 
 A = TypeVar("A", bound=np.generic)
 
@@ -30,8 +31,8 @@ N_COUNTS = SUM_STAGE + 1
 
 CLOCK_POSITIVE, CLOCK_FIRST, CLOCK_LAST = 0, 1, 2
 
-POP_FAST, POP_SLOW = 1, 3
-"""Columns of the two popularity lists: half a day and eight days."""
+POP_FAST, POP_SLOW, POP_ACTIVE = 1, 3, 4
+"""Columns of the two popularity lists, half a day and eight days, and of the set that requests scan: thirty days."""
 
 _RATES = np.array([math.log(2.0) / (days * DAY) for days in HALF_LIVES])
 
@@ -83,53 +84,6 @@ def learn_item(
     clock[CLOCK_POSITIVE] = max(clock[CLOCK_POSITIVE], t)
 
 
-@jit
-def raise_in_top(ids: NDArray[np.int32], keys: NDArray[np.float64], size: int, item: int, key: float) -> int:
-    """Put `item` with its grown key into a descending list of at most `ids.size`; return the new length.
-
-    Keys only grow, so a list kept this way is the exact top of all items.
-    """
-    at = size
-    for k in range(size):
-        if ids[k] == item:
-            at = k
-            break
-    if at == size:
-        if size == ids.size:
-            if key <= keys[size - 1]:
-                return size
-            at = size - 1
-        else:
-            size += 1
-    while at > 0 and keys[at - 1] < key:
-        ids[at] = ids[at - 1]
-        keys[at] = keys[at - 1]
-        at -= 1
-    ids[at] = item
-    keys[at] = key
-    return size
-
-
-@dataclass
-class TopList:
-    """The most popular items at one half-life, kept sorted while counts grow.
-
-    All items decay at the same rate, so the order only changes when one of them has an event: the key
-    log2(value) + t / half-life does not depend on when it is read.
-    """
-
-    column: int
-    ids: NDArray[np.int32] = field(default_factory=lambda: np.zeros(512, np.int32))
-    keys: NDArray[np.float64] = field(default_factory=lambda: np.zeros(512))
-    size: int = 0
-
-    def learn_one(self, item: int, value: float, t: float) -> None:
-        if value <= 0.0:  # a very late event has decayed to nothing
-            return
-        key = math.log2(value) + t / (HALF_LIVES[self.column] * DAY)
-        self.size = raise_in_top(self.ids, self.keys, self.size, item, key)
-
-
 class ItemTable:
     """Counts of every item by slot, and the popularity lists."""
 
@@ -137,21 +91,66 @@ class ItemTable:
         self.counts = np.zeros((capacity, N_COUNTS), np.float32)
         self.clocks = np.zeros((capacity, 3))
         self.seq_last = np.zeros(capacity, np.int64)
-        self.tops = (TopList(POP_FAST), TopList(POP_SLOW))
+        self.fast = TopList(POP_FAST, HALF_LIVES[POP_FAST] * DAY)
+        self.slow = TopList(POP_SLOW, HALF_LIVES[POP_SLOW] * DAY)
         self.rates = _RATES
+        self.changed = Changed(capacity)
 
-    def grow(self, capacity: int) -> None:
-        self.counts = grown(self.counts, capacity)
-        self.clocks = grown(self.clocks, capacity)
-        self.seq_last = grown(self.seq_last, capacity)
+    def reserve(self, n_slots: int) -> None:
+        """Make room for slots below `n_slots`."""
+        if n_slots > len(self.counts):
+            capacity = max(n_slots, 2 * len(self.counts))
+            self.counts = grown(self.counts, capacity)
+            self.clocks = grown(self.clocks, capacity)
+            self.seq_last = grown(self.seq_last, capacity)
+            self.changed.reserve(capacity)
 
     def learn_one(self, item: int, t: float, positive: bool, n_user: int, seq: int) -> None:
         """Count an event of a user who had `n_user` events before it; `seq` is its index in the stream."""
         learn_item(self.counts, self.clocks, self.seq_last, self.rates, item, t, positive, n_user, stage(n_user), seq)
-        if positive:
-            at = self.clocks[item, CLOCK_POSITIVE]
-            for top in self.tops:
-                top.learn_one(item, float(self.counts[item, top.column]), at)
+        self.changed.add(item)
+        self.refresh(np.array([item], np.int32))
+
+    def refresh(self, slots: NDArray[np.int32]) -> None:
+        """Let the popularity lists follow rows that were learned or restored."""
+        for top in (self.fast, self.slow):
+            top.refresh(slots, self.counts, self.clocks[:, CLOCK_POSITIVE], self.seq_last)
+
+    def row(self, slot: int) -> bytes:
+        """Everything about one item, of fixed length."""
+        return b"".join(array[slot].tobytes() for array in (self.counts, self.clocks, self.seq_last))
+
+    def restore(self, slot: int, row: bytes) -> None:
+        """Take over a row; `refresh` must follow, for any number of slots at once."""
+        self.counts[slot] = np.frombuffer(row, np.float32, N_COUNTS)
+        self.clocks[slot] = np.frombuffer(row, np.float64, 3, 4 * N_COUNTS)
+        self.seq_last[slot] = np.frombuffer(row, np.int64, 1, 4 * N_COUNTS + 24)[0]
+
+    def forget(self, slots: NDArray[np.int32]) -> None:
+        """Clear the rows and rebuild the lists if one of them was there."""
+        self.counts[slots] = 0.0
+        self.clocks[slots] = 0.0
+        self.seq_last[slots] = 0
+        self.changed.drop(slots)
+        if np.isin(self.fast.ids, slots).any() or np.isin(self.slow.ids, slots).any():
+            self.fast.clear()
+            self.slow.clear()
+            self.refresh(self.known())
+
+    def popularity(self, slots: NDArray[np.int32], column: int, t: float) -> NDArray[np.float32]:
+        """Return positives of some items as decayed to time `t` at the half-life number `column`."""
+        elapsed = np.maximum(t - self.clocks[slots, CLOCK_POSITIVE], 0.0)
+        return np.asarray(self.counts[slots, column] * np.exp(-self.rates[column] * elapsed), np.float32)
+
+    def known(self) -> NDArray[np.int32]:
+        """Slots of items with events."""
+        return np.flatnonzero(self.counts[:, N_EVENTS]).astype(np.int32)
+
+    def oldest(self, n: int) -> NDArray[np.int32]:
+        """The `n` items whose newest event is the longest ago: those to forget first."""
+        known = self.known()
+        last = self.clocks[known, CLOCK_LAST]
+        return known if n >= len(known) else known[np.lexsort((self.seq_last[known], last))[:n]]
 
 
 def grown(array: NDArray[A], capacity: int) -> NDArray[A]:

@@ -10,8 +10,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.engine.changes import Changed, mark
 from online_models.engine.items import DAY, grown
 from online_models.engine.jit import jit
+from online_models.engine.pool import LARGEST, SMALLEST, Pool, allocate, release
 
 REACH = 15
 """Steps of the user's history that an event is paired with."""
@@ -23,28 +25,108 @@ CLOSE_S = 60.0
 
 FORWARD, BACKWARD, NEAR, RECENT, NEXT, CLOSE, LIKED, SEEN_AT, NEXT_AT, NEXT_TIME = range(10)
 """Columns of a pair: after / before it (by 1/sqrt(distance)), both by 1/distance, decayed, immediate successors,
-both by nearness in time, both when positive,
-the item's count when the pair last grew, its count and time when the neighbour last followed within 3 steps."""
+both by nearness in time, both when positive, the item's count when the pair last grew,
+its count and time (hours since the item's reference) when the neighbour last followed within 3 steps."""
 N_VALUES = 10
 
 RATE = math.log(2.0) / HALF_LIFE
+MAX_PAIRS = 8_000_000
+"""Of all lists together, 44 bytes each."""
+
 _RESCALE = 60.0 * HALF_LIFE
 _MEMORY = 150.0
 """Occurrences of an item after which a pair not seen again counts half when one must go."""
 
 
 @jit
-def touch(ids: NDArray[np.int32], values: NDArray[np.float32], size: int, neighbour: int, count: float) -> int:
-    """Slot of `neighbour` in one list, taken from the weakest if it is new and the list is full."""
+def grow_list(
+    ids: NDArray[np.int32],
+    values: NDArray[np.float32],
+    heads: NDArray[np.int64],
+    top: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    rooms: NDArray[np.int32],
+    item: int,
+    size: int,
+    largest: int,
+) -> bool:
+    """Move an item's list into a block of at least twice its room; return whether there was one."""
+    old, start = rooms[item], starts[item]
+    room = max(SMALLEST, 2 * old)
+    if room > largest:
+        return False
+    at = allocate(ids, heads, top, room)
+    if at < 0:
+        return False
     for k in range(size):
+        ids[at + k] = ids[start + k]
+        values[at + k, :] = values[start + k, :]
+    if old > 0:
+        release(ids, heads, start, old)
+    starts[item] = at
+    rooms[item] = room
+    return True
+
+
+@jit
+def fit_list(
+    ids: NDArray[np.int32],
+    heads: NDArray[np.int64],
+    top: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    rooms: NDArray[np.int32],
+    item: int,
+    n: int,
+) -> None:
+    """Give an empty list a block for `n` pairs, or the largest that there is."""
+    if rooms[item] > 0:
+        release(ids, heads, starts[item], rooms[item])
+        rooms[item] = 0
+    room = SMALLEST
+    while room < n:
+        room *= 2
+    at = allocate(ids, heads, top, room)
+    while at < 0 and room > SMALLEST:
+        room //= 2
+        at = allocate(ids, heads, top, room)
+    if at >= 0:
+        starts[item] = at
+        rooms[item] = room
+
+
+@jit
+def touch(
+    ids: NDArray[np.int32],
+    values: NDArray[np.float32],
+    heads: NDArray[np.int64],
+    top: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    rooms: NDArray[np.int32],
+    sizes: NDArray[np.int32],
+    largest: int,
+    item: int,
+    neighbour: int,
+    count: float,
+) -> int:
+    """Where the pair of `item` with `neighbour` lies; a new one replaces the weakest if the list cannot grow.
+
+    -1: the pool is used up and the list is empty.
+    """
+    size = int(sizes[item])
+    first = int(starts[item])
+    for k in range(first, first + size):
         if ids[k] == neighbour:
             values[k, SEEN_AT] = count
             return k
-    at = size
-    if size == ids.size:
+    if size < rooms[item] or grow_list(ids, values, heads, top, starts, rooms, item, size, largest):
+        at = int(starts[item]) + size
+        sizes[item] = size + 1
+    elif size == 0:
+        return -1
+    else:
         weakest = np.float32(3.0e38)
-        at = 0
-        for k in range(size):
+        at = first
+        for k in range(first, first + size):
             age = (count - values[k, SEEN_AT]) * np.float32(1.0 / _MEMORY)
             strength = (values[k, FORWARD] + values[k, BACKWARD]) / (np.float32(1.0) + age)
             if strength < weakest:
@@ -58,13 +140,45 @@ def touch(ids: NDArray[np.int32], values: NDArray[np.float32], size: int, neighb
 
 
 @jit
-def learn_pairs(
-    ids: NDArray[np.int32],
+def count(
     values: NDArray[np.float32],
+    starts: NDArray[np.int32],
     sizes: NDArray[np.int32],
     totals: NDArray[np.float32],
     refs: NDArray[np.float64],
-    origin: float,
+    item: int,
+    t: float,
+) -> None:
+    """Count an event of an item; when its reference is long ago, move it on."""
+    if totals[item, 0] == 0.0:
+        refs[item] = t
+    if t - refs[item] > _RESCALE:
+        fade = np.float32(math.exp(-RATE * (t - refs[item])))
+        hours = np.float32((t - refs[item]) / 3600.0)
+        for k in range(starts[item], starts[item] + sizes[item]):
+            values[k, RECENT] *= fade
+            values[k, NEXT_TIME] -= hours
+        totals[item, 1] *= fade
+        refs[item] = t
+    totals[item, 0] += 1.0
+    totals[item, 1] += np.float32(math.exp(RATE * (t - refs[item])))
+
+
+@jit
+def learn_pairs(
+    ids: NDArray[np.int32],
+    values: NDArray[np.float32],
+    heads: NDArray[np.int64],
+    top: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    rooms: NDArray[np.int32],
+    sizes: NDArray[np.int32],
+    largest: int,
+    totals: NDArray[np.float32],
+    refs: NDArray[np.float64],
+    flags: NDArray[np.bool_],
+    changed: NDArray[np.int32],
+    n_changed: NDArray[np.int64],
     history: NDArray[np.int32],
     times: NDArray[np.float64],
     positives: NDArray[np.bool_],
@@ -74,62 +188,107 @@ def learn_pairs(
 ) -> None:
     """Pair `item` with the newest `REACH` of `history` (newest last). `totals`: count and decayed count per item."""
     n_history = history.size
+    mark(flags, changed, n_changed, item)
     for d in range(min(REACH, n_history)):
         before = history[n_history - 1 - d]
         far = np.float32(1.0 / math.sqrt(d + 1.0))
         near = np.float32(1.0 / (d + 1.0))
         close = np.float32(1.0 / (1.0 + abs(t - times[n_history - 1 - d]) / CLOSE_S))
-        at = touch(ids[before], values[before], sizes[before], item, totals[before, 0])
-        sizes[before] = max(sizes[before], at + 1)
-        pair = values[before, at]
-        pair[FORWARD] += far
-        pair[CLOSE] += close
-        if positive:
-            pair[LIKED] += far
-        pair[NEAR] += near
-        pair[RECENT] += near * np.float32(math.exp(min(RATE * (t - refs[before]), 80.0)))
-        if d == 0:
-            pair[NEXT] += 1.0
-        if d < 3:
-            pair[NEXT_AT] = totals[before, 0]
-            pair[NEXT_TIME] = np.float32((t - origin) / 3600.0)
-        at = touch(ids[item], values[item], sizes[item], before, totals[item, 0])
-        sizes[item] = max(sizes[item], at + 1)
-        pair = values[item, at]
-        pair[BACKWARD] += far
-        pair[CLOSE] += close
-        if positives[n_history - 1 - d]:
-            pair[LIKED] += far
-        pair[NEAR] += np.float32(0.5) * near
-    if totals[item, 0] == 0.0:
-        refs[item] = t
-    if t - refs[item] > _RESCALE:
-        fade = np.float32(math.exp(-RATE * (t - refs[item])))
-        for k in range(sizes[item]):
-            values[item, k, RECENT] *= fade
-        totals[item, 1] *= fade
-        refs[item] = t
-    totals[item, 0] += 1.0
-    totals[item, 1] += np.float32(math.exp(RATE * (t - refs[item])))
+        at = touch(ids, values, heads, top, starts, rooms, sizes, largest, before, item, totals[before, 0])
+        if at >= 0:
+            mark(flags, changed, n_changed, before)
+            pair = values[at]
+            pair[FORWARD] += far
+            pair[CLOSE] += close
+            if positive:
+                pair[LIKED] += far
+            pair[NEAR] += near
+            pair[RECENT] += near * np.float32(math.exp(min(RATE * (t - refs[before]), 80.0)))
+            if d == 0:
+                pair[NEXT] += 1.0
+            if d < 3:
+                pair[NEXT_AT] = totals[before, 0]
+                pair[NEXT_TIME] = np.float32((t - refs[before]) / 3600.0)
+        at = touch(ids, values, heads, top, starts, rooms, sizes, largest, item, before, totals[item, 0])
+        if at >= 0:
+            pair = values[at]
+            pair[BACKWARD] += far
+            pair[CLOSE] += close
+            if positives[n_history - 1 - d]:
+                pair[LIKED] += far
+            pair[NEAR] += np.float32(0.5) * near
+    count(values, starts, sizes, totals, refs, item, t)
+
+
+@jit
+def drop_pairs(
+    ids: NDArray[np.int32],
+    values: NDArray[np.float32],
+    starts: NDArray[np.int32],
+    sizes: NDArray[np.int32],
+    gone: NDArray[np.bool_],
+    flags: NDArray[np.bool_],
+    changed: NDArray[np.int32],
+    n_changed: NDArray[np.int64],
+) -> None:
+    """Take out all pairs with a neighbour that is `gone`; the others keep their order."""
+    for item in range(sizes.size):
+        first = starts[item]
+        at = first
+        for k in range(first, first + sizes[item]):
+            if ids[k] < gone.size and gone[ids[k]]:
+                continue
+            if at < k:
+                ids[at] = ids[k]
+                values[at, :] = values[k, :]
+            at += 1
+        if at < first + sizes[item]:
+            sizes[item] = at - first
+            mark(flags, changed, n_changed, item)
 
 
 class Neighbours:
-    """The neighbour lists of every item by slot."""
+    """The neighbour lists of every item by slot.
 
-    def __init__(self, capacity: int = 1024, slots: int = 256) -> None:
-        self.ids = np.zeros((capacity, slots), np.int32)
-        self.values = np.zeros((capacity, slots, N_VALUES), np.float32)
+    Parameters
+    ----------
+    capacity
+        Slots to begin with.
+    max_pairs
+        Bound of all lists together; when it is reached, a new pair replaces the weakest of its list.
+    largest
+        Bound of one list, a power of two.
+    """
+
+    def __init__(self, capacity: int = 1024, max_pairs: int = MAX_PAIRS, largest: int = LARGEST) -> None:
+        self._pool = Pool(max_pairs)
+        self._largest = largest
+        self.values = np.zeros((len(self._pool.ids), N_VALUES), np.float32)
+        self.starts = np.zeros(capacity, np.int32)
+        self.rooms = np.zeros(capacity, np.int32)
         self.sizes = np.zeros(capacity, np.int32)
         self.totals = np.zeros((capacity, 2), np.float32)
         self.refs = np.zeros(capacity)
-        self.origin = math.nan
+        self.changed = Changed(capacity)
 
-    def grow(self, capacity: int) -> None:
-        self.ids = grown(self.ids, capacity)
-        self.values = grown(self.values, capacity)
-        self.sizes = grown(self.sizes, capacity)
-        self.totals = grown(self.totals, capacity)
-        self.refs = grown(self.refs, capacity)
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """Neighbours of all lists, the learner's slots."""
+        return self._pool.ids
+
+    @property
+    def fill(self) -> float:
+        """Share of the bound that is in use."""
+        used = len(self._pool.ids) - self._pool.n_free
+        return used / self._pool.max_entries
+
+    def reserve(self, n_slots: int) -> None:
+        """Make room for slots below `n_slots`."""
+        if n_slots > len(self.sizes):
+            capacity = max(n_slots, 2 * len(self.sizes))
+            for name in ("starts", "rooms", "sizes", "totals", "refs"):
+                setattr(self, name, grown(getattr(self, name), capacity))
+            self.changed.reserve(capacity)
 
     def learn_one(
         self,
@@ -141,15 +300,22 @@ class Neighbours:
         positive: bool,
     ) -> None:
         """Learn that `item` came after `history` (item slots, newest last, with their times and outcomes)."""
-        if math.isnan(self.origin):
-            self.origin = t
+        self._ensure()
+        pool, changed = self._pool, self.changed
         learn_pairs(
-            self.ids,
+            pool.ids,
             self.values,
+            pool.heads,
+            pool.top,
+            self.starts,
+            self.rooms,
             self.sizes,
+            self._largest,
             self.totals,
             self.refs,
-            self.origin,
+            changed.flags,
+            changed.slots,
+            changed.count,
             history,
             times,
             positives,
@@ -157,3 +323,60 @@ class Neighbours:
             t,
             positive,
         )
+
+    def pairs(self, slot: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Neighbours and values of one list, shapes (n,) and (n, N_VALUES)."""
+        at = slice(self.starts[slot], self.starts[slot] + self.sizes[slot])
+        return self.ids[at], self.values[at]
+
+    def row(self, slot: int) -> bytes:
+        """One list with its totals; 16 bytes and 44 a pair."""
+        ids, values = self.pairs(slot)
+        return b"".join(array.tobytes() for array in (self.totals[slot], self.refs[slot], ids, values))
+
+    def restore(self, slot: int, row: bytes) -> None:
+        """Take over a list; what does not fit a pool that is used up is left out, the newest pairs first."""
+        self._ensure()
+        pool = self._pool
+        n = (len(row) - 16) // (4 + 4 * N_VALUES)
+        self.totals[slot] = np.frombuffer(row, np.float32, 2)
+        self.refs[slot] = np.frombuffer(row, np.float64, 1, 8)[0]
+        self.sizes[slot] = 0
+        if self.rooms[slot] < n:
+            fit_list(pool.ids, pool.heads, pool.top, self.starts, self.rooms, slot, min(n, self._largest))
+        kept = min(n, int(self.rooms[slot]))
+        at = slice(self.starts[slot], self.starts[slot] + kept)
+        pool.ids[at] = np.frombuffer(row, np.int32, n, 16)[:kept]
+        self.values[at] = np.frombuffer(row, np.float32, n * N_VALUES, 16 + 4 * n).reshape(n, N_VALUES)[:kept]
+        self.sizes[slot] = kept
+
+    def forget(self, slots: NDArray[np.int32], ids: NDArray[np.int32] | None = None) -> None:
+        """Give the lists of `slots` back and take out all pairs with `ids`, by default the same slots.
+
+        A list that loses a pair has changed. In a replica, `ids` are the learner's slots of the forgotten items.
+        """
+        pool = self._pool
+        for slot in slots[self.rooms[slots] > 0].tolist():
+            release(pool.ids, pool.heads, int(self.starts[slot]), int(self.rooms[slot]))
+        for array in (self.starts, self.rooms, self.sizes, self.totals, self.refs):
+            array[slots] = 0
+        ids = slots if ids is None else ids
+        if len(ids):
+            gone = np.zeros(int(ids.max()) + 1, np.bool_)
+            gone[ids] = True
+            changed = self.changed
+            drop_pairs(
+                pool.ids,
+                self.values,
+                self.starts,
+                self.sizes,
+                gone,
+                changed.flags,
+                changed.slots,
+                changed.count,
+            )
+        self.changed.drop(slots)
+
+    def _ensure(self) -> None:
+        if self._pool.wants_more:
+            self.values = grown(self.values, self._pool.grow())

@@ -95,6 +95,18 @@ def summarise(outcome: Outcome, new_only: bool = False) -> dict[str, dict[str, E
     return found
 
 
+USER_EVENTS = (0, 1, 2, 3, 5, 10, 20)
+"""Where the classes of a new user's curve begin."""
+ITEM_EVENTS = (0, 1, 2, 3, 5, 10, 20)
+
+
+def by_age(values: Values, events: Sequence[int], clusters: Sequence[str], starts: Sequence[int]) -> list[Estimate]:
+    """Mean of the queries whose user (or target) had at least `starts[k]` events and fewer than the next."""
+    of = np.digitize(np.asarray(events), starts) - 1
+    names = np.asarray(clusters)
+    return [clustered(values[of == k], names[of == k].tolist()) for k in range(len(starts))]
+
+
 def paired(outcome: Outcome, baseline: Outcome, metric: str, new_only: bool = False) -> Estimate:
     """Difference of a metric to a baseline on the same queries.
 

@@ -5,6 +5,7 @@ A model is asked for a list before it is shown the event that the list is judged
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from operator import itemgetter
 from time import perf_counter
 from typing import Literal, Protocol
@@ -53,6 +54,17 @@ class Log:
     def head(self, n: int) -> "Log":
         """Return the first `n` events."""
         return Log(self.users[:n], self.items[:n], self.ratings[:n], self.positive[:n], self.times[:n], self.catalogue)
+
+    def where(self, kept: NDArray[np.bool_]) -> "Log":
+        """Return the events that are `kept`, in their order."""
+        return Log(
+            list(compress(self.users, kept)),
+            list(compress(self.items, kept)),
+            self.ratings[kept],
+            self.positive[kept],
+            self.times[kept],
+            self.catalogue,
+        )
 
 
 @dataclass
@@ -127,16 +139,19 @@ def _rank(listed: Sequence[str], target: str) -> int:
     return listed.index(target) + 1 if target in listed else 0
 
 
-def prequential(model: Recommender, log: Log, warm_up: float = 0.5, progress: Progress | None = None) -> Outcome:
+def prequential(
+    model: Recommender, log: Log, warm_up: float = 0.5, progress: Progress | None = None, ask_every: int = 1
+) -> Outcome:
     """Before each positive event after the warm-up ask for the user's list, then show the event.
 
-    Candidates are the items that occurred earlier minus those that the user already had an event with.
+    Candidates are the items that occurred earlier minus those that the user already had an event with. `ask_every`:
+    only one in so many events is asked for, which is enough for tuning.
     """
     stream = _Stream(model, log.catalogue)
     first = int(warm_up * len(log))
     events = zip(log.users, log.items, log.positive.tolist(), log.ratings.tolist(), log.times.tolist(), strict=True)
     for k, (user, item, positive, rating, t) in enumerate(events):
-        if positive and k >= first:
+        if positive and k >= first and k % ask_every == 0:
             stream.ask(user, item, t, "unseen")
         stream.show(user, item, positive, rating, t)
         if progress is not None and not k % 256:
@@ -144,10 +159,12 @@ def prequential(model: Recommender, log: Log, warm_up: float = 0.5, progress: Pr
     return stream.outcome
 
 
-def sessions(model: Recommender, train: Log, test: Log, progress: Progress | None = None) -> Outcome:
+def sessions(
+    model: Recommender, train: Log, test: Log, progress: Progress | None = None, ask_every: int = 1
+) -> Outcome:
     """Learn `train`, then predict each event of `test` that is not the first of its session; repeats allowed.
 
-    The model is shown the events of `test` too, each after its prediction.
+    The model is shown the events of `test` too, each after its prediction. `ask_every`: see `prequential`.
     """
     stream = _Stream(model, train.catalogue)
     n = len(train) + len(test)
@@ -156,7 +173,7 @@ def sessions(model: Recommender, train: Log, test: Log, progress: Progress | Non
             part.users, part.items, part.positive.tolist(), part.ratings.tolist(), part.times.tolist(), strict=True
         )
         for user, item, positive, rating, t in events:
-            if asks and user in stream.by_user:
+            if asks and user in stream.by_user and stream.n_events % ask_every == 0:
                 stream.ask(user, item, t, "all")
             stream.show(user, item, positive, rating, t)
             if progress is not None and not stream.n_events % 256:

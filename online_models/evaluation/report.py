@@ -6,8 +6,11 @@ import numpy as np
 from msgspec import Struct
 
 from online_models.evaluation.metrics import (
+    ITEM_EVENTS,
     PER_QUERY,
+    USER_EVENTS,
     Estimate,
+    by_age,
     coverage,
     diversity,
     gini,
@@ -38,6 +41,12 @@ class ModelReport(Struct):
     list_us: tuple[float, float]
     stream: tuple[list[float], list[float]]
     """Position in the stream, and the headline metric around it."""
+    by_user_events: list[Estimate]
+    """The headline metric by how many events the user had, in the classes of `USER_EVENTS`."""
+    by_item_events: list[Estimate]
+    """The same by how many events the target had, in the classes of `ITEM_EVENTS`."""
+    constants: dict[str, float]
+    """That were tuned for this data set; empty for a model that ran with its own."""
 
 
 class Report(Struct):
@@ -58,8 +67,9 @@ def report_of(
     baseline: str | None,
     n_items: int,
     genres: dict[str, frozenset[str]],
+    constants: Mapping[str, dict[str, float]] | None = None,
 ) -> Report:
-    """Summarise the outcome of each model. `n_items`: size of the catalogue."""
+    """Summarise the outcome of each model. `n_items`: size of the catalogue; `constants`: those tuned, by model."""
     headline = "MRR@20" if protocol == "sessions" else "NDCG@10"
     views = {"all": False, "new": True} if protocol == "sessions" else {"all": False}
     models = []
@@ -83,6 +93,9 @@ def report_of(
                 event_us=microseconds(outcome.observe_s),
                 list_us=microseconds(outcome.recommend_s),
                 stream=(where.tolist(), mean.tolist()),
+                by_user_events=by_age(values, outcome.earlier_events, outcome.clusters, USER_EVENTS),
+                by_item_events=by_age(values, outcome.item_events, outcome.clusters, ITEM_EVENTS),
+                constants=(constants or {}).get(name, {}),
             )
         )
     return Report(data, protocol, headline, baseline, models)

@@ -124,6 +124,7 @@ def _addresses(settings: "Settings") -> str:
     base = address(settings)
     return (
         "\n[bold]Freshet is up.[/]\n"
+        f"  the page {base}/\n"
         f"  API      {base}/docs\n"
         f"  a list   {base}/v1/users/anna/recommendations\n"
         f"  metrics  {base}/metrics\n"

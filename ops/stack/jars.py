@@ -79,7 +79,8 @@ def _fetch(locked: "LockedDependency") -> Path:
         raise StackError(
             f"Kafka's {artifact.filename} could not be downloaded: {error}",
             "The first start needs the network (43 MB from Maven Central, cached afterwards). Check the connection and"
-            " the proxy settings (HTTPS_PROXY), or set KAFKA_BROKERS to a running Kafka.",
+            " the proxy settings (HTTPS_PROXY), or set KAFKA_BROKERS to a running Kafka. To try Freshet without Kafka:"
+            " freshet play (make play).",
         ) from error
     except OSError as error:
         raise StackError(

@@ -4,13 +4,17 @@ import asyncio
 import time
 
 import falcon.asgi
+import msgspec
 
+from online_models.outcomes import is_feedback
 from serving import telemetry
 from serving.answers import BatchAnswer, Rejected
 from serving.bodies import MIB, one_or_many, read_body, send
 from serving.event_log import Delivery, Outbox, QueueFullError
 from serving.problems import ProblemError
 from serving.queries import NoQuery, parse_query
+from serving.users import Users, clean
+from state.records import Event
 from state.topics import EVENTS, Topic
 from state.validation import InvalidInputError, parse_event
 
@@ -24,8 +28,9 @@ _SLICE = 250
 class Events:
     """Takes events, one or many; each is judged by itself."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, users: Users) -> None:
         self._outbox = outbox
+        self._users = users
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         parse_query(NoQuery, req.params)
@@ -34,9 +39,9 @@ class Events:
         now_ms = int(time.time() * 1000)
         if raw_events is None:
             event = parse_event(body, now_ms)
-            delivery = await deliver(self._outbox, EVENTS, [(event.user_id, body)])
-            send(resp, batch_answer(delivery, [0], []), 202)
+            send(resp, await self._take([event], [(event.user_id, body)], [0], []), 202)
             return
+        events: list[Event] = []
         messages: list[tuple[str, bytes | None]] = []
         positions: list[int] = []
         rejected: list[Rejected] = []
@@ -44,11 +49,28 @@ class Events:
             if index % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
             try:
-                messages.append((parse_event(raw, now_ms).user_id, bytes(raw)))
-                positions.append(index)
+                event = parse_event(raw, now_ms)
             except InvalidInputError as error:
                 rejected.append(Rejected(index, str(error)))
-        send(resp, batch_answer(await deliver(self._outbox, EVENTS, messages), positions, rejected), 202)
+                continue
+            events.append(event)
+            messages.append((event.user_id, bytes(raw)))
+            positions.append(index)
+        send(resp, await self._take(events, messages, positions, rejected), 202)
+
+    async def _take(
+        self,
+        events: list[Event],
+        messages: list[tuple[str, bytes | None]],
+        positions: list[int],
+        rejected: list[Rejected],
+    ) -> BatchAnswer:
+        """Send the events on. Feedback among them is part of its user's next list, wherever it was posted."""
+        feedback = [clean(event) for event in events if is_feedback(event.type)]
+        # The overlay first: an event that the flow has applied before it is in the overlay would never leave it.
+        trouble = await self._users.add_feedback(*feedback) if feedback else None
+        answer = batch_answer(await deliver(self._outbox, EVENTS, messages), positions, rejected)
+        return answer if trouble is None else msgspec.structs.replace(answer, degraded={"store": trouble})
 
 
 async def deliver(outbox: Outbox, topic: Topic, messages: list[tuple[str, bytes | None]]) -> Delivery:

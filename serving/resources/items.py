@@ -81,8 +81,8 @@ class OneItem:
             stored, total, now_ms = await self._breaker.call(lambda: self._read(item_id))
             item = item or stored
         except StoreUnavailableError as error:
-            slot = self._mirror.current.replica.slot(item_id)
-            total = Activity() if slot is None else self._mirror.current.replica.activity(slot)
+            slot = self._mirror.current.slot(item_id)
+            total = Activity() if slot is None else self._mirror.current.activity(slot)
             now_ms = self._mirror.now_ms
             degraded = {"store": f"counts are from memory: {error}"}
         if item is None and not total.counts:

@@ -47,7 +47,7 @@ class HealthReady:
         ready = self._mirror.ready
         answer = Ready(
             ready=ready,
-            items=self._mirror.current.replica.n_items,
+            items=self._mirror.current.n_items,
             origin=self._mirror.origin,
             degraded=self._troubles() or None,
         )
@@ -62,7 +62,7 @@ class Metrics:
         self._log = log
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        telemetry.REPLICA_ITEMS.set(self._mirror.current.replica.n_items)
+        telemetry.REPLICA_ITEMS.set(self._mirror.current.n_items)
         telemetry.REPLICA_FRESH.set(self._mirror.degraded is None)
         telemetry.QUEUED.labels("events").set(self._log.events.n_queued)
         telemetry.QUEUED.labels("impressions").set(self._log.impressions.n_queued)

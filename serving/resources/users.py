@@ -18,8 +18,8 @@ from serving.mirror import Mirror
 from serving.problems import ProblemError
 from serving.queries import NoQuery, RecommendationQuery, parse_query, path_identifier
 from serving.resources.events import deliver
-from serving.users import KnownUser, Users
-from state.records import CleanEvent, Event, Identifier, ShortText, UserProfile
+from serving.users import KnownUser, Users, clean
+from state.records import Identifier, ShortText, UserProfile
 from state.store import StoreUnavailableError
 from state.topics import EVENTS
 from state.validation import InvalidInputError, decode, parse_event
@@ -111,22 +111,6 @@ class UserFeedback:
         if len(self._newest) > _MAX_REMEMBERED_TIMES:
             self._newest.popitem(last=False)
         return ts
-
-
-def clean(event: Event) -> CleanEvent:
-    """Return the event as `flows.clean` will pass it on."""
-    return CleanEvent(
-        event_id=event.event_id,
-        type=event.type,
-        user_id=event.user_id,
-        item_id=event.item_id,
-        ts=event.ts,
-        session_id=event.session_id,
-        request_id=event.request_id,
-        position=event.position,
-        value=event.value,
-        context=event.context,
-    )
 
 
 class OneUser:

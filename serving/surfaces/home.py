@@ -1,5 +1,6 @@
 """Surface `home`: what this user would take next."""
 
+from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
 from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
 from serving.pipeline import Pipeline
 from serving.sources import PER_SOURCE, Consumed, Matching, Model, Popular
@@ -16,12 +17,13 @@ def home(parts: Parts) -> Pipeline:
         Retrieve(
             Consumed(),
             Matching(),
-            Model("covisitation"),
-            Model("collaborative"),
-            Model("content"),
-            Model("trending"),
+            Model(Covisited(k=150)),
+            Model(Trending(k=100)),
+            Model(Collaborative(k=100, k_sharp=60)),
+            Model(Session(k=60)),
+            Model(Content(k=20)),
+            Model(Exploration(k=20)),
             Popular(k=PER_SOURCE),
-            Model("exploration", k=20),
         ),
         Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), InGenre(), Seen()),
         Score(),

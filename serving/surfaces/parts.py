@@ -1,6 +1,6 @@
 """What surfaces are declared with."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from serving.impressions import ImpressionLog
@@ -13,7 +13,7 @@ class Parts:
     """The parts of one serving process that stages need."""
 
     users: Users
-    withheld: Callable[[], Iterable[str]]
+    withheld: Callable[[], Collection[str]]
     """Items that this process has hidden a moment ago."""
     impressions: ImpressionLog
     observe: StageObserver

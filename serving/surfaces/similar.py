@@ -1,5 +1,6 @@
 """Surface `similar`: more like this item."""
 
+from online_models.sources import Alike, Covisited, Nearest, Session
 from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
 from serving.pipeline import Pipeline
 from serving.sources import Matching, Model, Popular
@@ -13,7 +14,7 @@ def similar(parts: Parts) -> Pipeline:
         "similar",
         ReadUser(parts.users),
         Hydrate(),
-        Retrieve(Matching(), Model("covisitation"), Model("collaborative"), Model("content"), Popular(k=100)),
+        Retrieve(Matching(), Model(Covisited()), Model(Session()), Model(Nearest()), Model(Alike()), Popular(k=100)),
         Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), InGenre(), Seen()),
         Score(),
         Rank(),

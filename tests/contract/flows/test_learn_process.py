@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from online_models.features import FEATURE_SET, FEATURES
+from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 from online_models.replica import Replica
 from online_models.user_view import UserView
 from ops.stack.children import Child, wait_until
-from state.entries import LEARNER, LEARNER_USER
+from state.entries import ITEM_USERS, LEARNER, LEARNER_USER, USER_VECTOR
 from state.records import CleanEvent, Example, Item
 from state.redis_store import RedisStore
 from state.settings import Settings
@@ -53,7 +53,7 @@ def examples() -> list[Example]:
     """Every third one comes twice, as after a crash of the attribution flow."""
     made = []
     for n in range(N_EXAMPLES):
-        features = np.random.default_rng(n).normal(size=(5, len(FEATURES))).astype(np.float32)
+        features = np.random.default_rng(n).normal(size=(6, N_INPUTS)).astype(np.float32)
         example = Example(
             example_id=f"x{n}",
             request_id="r",
@@ -115,7 +115,7 @@ def wait_until_applied(store: RedisStore, settings: Settings, process: Child) ->
 
 def everything(store: RedisStore) -> dict[str, dict[str, object]]:
     """All that the flow has written, but for its watermarks."""
-    rows = {table.name: dict(store.scan_rows(table)) for table in (*Replica.TABLES, LEARNER)}
+    rows = {table.name: dict(store.scan_rows(table)) for table in (*Replica.TABLES, LEARNER, ITEM_USERS, USER_VECTOR)}
     users = [f"u{n}" for n in range(N_USERS)]
     return rows | {"users": dict(zip(users, store.get_many(LEARNER_USER, users), strict=True))}
 
@@ -164,4 +164,4 @@ def test_a_replica_follows_the_process(make_settings: MakeSettings, run_process:
         assert process.stop() == 0
     replica.apply({table: dict(store.scan_rows(table)) for table in Replica.TABLES}, complete=True)
     context = replica.context(UserView.of_items(("a",), START))
-    assert [replica.item_id(slot) for slot in context.covisited[0]] == ["b"]
+    assert [replica.item_id(slot) for slot in context.covisited(5)] == ["b"]

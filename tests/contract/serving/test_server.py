@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer
 
-from online_models.features import FEATURES
+from online_models.engine.inputs import N_INPUTS
 from ops.stack import redis_server
 from ops.stack.children import Child, free_ports, wait_until
 from state import topics
@@ -142,8 +142,8 @@ def test_what_is_posted_and_shown_is_in_kafka(settings: Settings, serve: Serve) 
     impression = msgspec.msgpack.decode(message.value(), type=Impression)
     assert (message.key(), impression.request_id) == (b"u1", shown["request_id"])
     assert impression.items == ids(shown)
-    features = np.frombuffer(impression.features, "<f4").reshape(-1, len(FEATURES))
-    assert len(features) == len(impression.items)
+    features = np.frombuffer(impression.features, "<f4").reshape(-1, N_INPUTS)
+    assert len(features) == len(impression.items) + 1  # and their mean
 
 
 def test_redis_may_stop_and_come_back(make_settings: Any, serve: Serve, tmp_path: Path) -> None:

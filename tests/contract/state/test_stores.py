@@ -203,8 +203,8 @@ async def test_a_commit_that_does_not_follow_on_what_is_stored_writes_nothing(
 
 async def test_feedback_is_pending_until_it_is_settled(stores: Stores) -> None:
     """R5: the very next read sees the feedback."""
-    for event_id, ts in (("late", 30), ("b", 10), ("a", 10)):
-        await stores.serving.add_overlay(event(event_id, ts))
+    await stores.serving.add_overlay(event("late", 30))
+    await stores.serving.add_overlay(event("b", 10), event("of another", 10, "v"), event("a", 10))
     await stores.serving.add_overlay(event("other", user_id="u:overlay"))
     assert [e.event_id for e in (await stores.serving.user_state("u")).pending] == ["a", "b", "late"]
     changes = Changes()

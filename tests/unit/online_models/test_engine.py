@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from online_models.engine import factors, neighbours
-from online_models.engine.candidates import choose
 from online_models.engine.content import Content
 from online_models.engine.engine import Engine
-from online_models.engine.history import HISTORY, SEEN, User
-from online_models.engine.inputs import N_INPUTS, NAMES, log_rank
-from online_models.engine.items import CLOCK_FIRST, DAY, ItemTable, TopList, stage
+from online_models.engine.history import HISTORY, SEEN, History
+from online_models.engine.inputs import N_INPUTS, NAMES, log_rank, tastes
+from online_models.engine.items import CLOCK_FIRST, DAY, POP_SLOW, ItemTable, stage
+from online_models.engine.retrieval import Workspace
 from state.records import Item
 
 GROUPS, SIZE = 6, 12
@@ -80,8 +80,8 @@ def test_inputs_are_finite_whatever_the_order_of_times() -> None:
     rng = np.random.default_rng(0)
     for k in range(300):
         engine.observe(f"u{k % 7}", f"i{k % 50}", k % 3 > 0, 1.0, 1e9 + float(rng.normal(0, 30 * DAY)))
-    slate = engine.slate(engine._users["u1"], 1e9 - 90 * DAY, repeats=True)
-    assert slate.inputs.shape == (len(slate.items), N_INPUTS)
+    slate = engine.learner.slate(engine.learner.users.of("u1"), 1e9 - 90 * DAY, repeats=True)
+    assert slate.inputs.shape == (len(slate.slots), N_INPUTS)
     assert np.isfinite(slate.inputs).all()
 
 
@@ -105,17 +105,14 @@ def test_popularity_is_the_decayed_count() -> None:
     assert table.clocks[0, CLOCK_FIRST] == 0.0
 
 
-def test_the_top_list_is_exact() -> None:
+def test_the_top_lists_are_exact() -> None:
     rng = np.random.default_rng(0)
-    top = TopList(1)
     table = ItemTable(2048)
     for k in range(6000):
-        item = min(int(rng.pareto(0.7) * 10), 2047)
-        table.learn_one(item, 60.0 * k, True, 0, k)
-        top.learn_one(item, float(table.counts[item, 1]), 60.0 * k)
+        table.learn_one(min(int(rng.pareto(0.7) * 10), 2047), 60.0 * k, True, 0, k)
     now = 60.0 * 6000
     values = table.counts[:, 1] * 2.0 ** (-(now - table.clocks[:, 0]) / (0.5 * DAY))
-    assert set(top.ids[:50].tolist()) == set(np.argsort(-values)[:50].tolist())
+    assert set(table.fast.ids[:50].tolist()) == set(np.argsort(-values)[:50].tolist())
 
 
 def test_stage_counts_doublings() -> None:
@@ -126,9 +123,7 @@ def test_pairs_have_direction_and_distance() -> None:
     lists = neighbours.Neighbours()
     history, times = np.array([3, 5], np.int32), np.array([0.0, 10.0])
     lists.learn_one(history, times, np.array([True, False]), 7, 10.0, True)
-    of_5 = dict(zip(lists.ids[5, : lists.sizes[5]].tolist(), lists.values[5], strict=False))
-    of_3 = dict(zip(lists.ids[3, : lists.sizes[3]].tolist(), lists.values[3], strict=False))
-    of_7 = dict(zip(lists.ids[7, : lists.sizes[7]].tolist(), lists.values[7], strict=False))
+    of_5, of_3, of_7 = (dict(zip(ids.tolist(), values, strict=True)) for ids, values in map(lists.pairs, (5, 3, 7)))
     assert of_5[7][neighbours.FORWARD] == 1.0
     assert of_5[7][neighbours.NEXT] == 1.0
     assert of_5[7][neighbours.BACKWARD] == 0.0
@@ -139,18 +134,15 @@ def test_pairs_have_direction_and_distance() -> None:
 
 
 def test_a_full_list_drops_the_weakest() -> None:
-    lists = neighbours.Neighbours(slots=4)
+    lists = neighbours.Neighbours(largest=8)
     one, at, yes = np.array([0], np.int32), np.zeros(1), np.ones(1, np.bool_)
-    for item in (1, 1, 1, 2, 2, 3, 4, 4, 5):
+    for item in (1, 1, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 7, 8, 8, 9):
         lists.learn_one(one, at, yes, item, 0.0, True)
-    kept = set(lists.ids[0, : lists.sizes[0]].tolist())
-    assert len(kept) == 4
-    assert {1, 2, 4, 5} == kept
+    assert set(lists.pairs(0)[0].tolist()) == {1, 2, 4, 6, 7, 8, 9} | {5}
 
 
 def test_fold_in_solves_the_normal_equations() -> None:
-    rng = np.random.default_rng(0)
-    model = factors.Factors(rng)
+    model = factors.Factors(0)
     for item in range(40):
         model.add_item(item)
     y = model.items[0, :40].astype(float)
@@ -165,21 +157,35 @@ def test_fold_in_solves_the_normal_equations() -> None:
 
 def test_gramians_follow_the_vectors(played: Engine) -> None:
     for m in (0, 1):
-        y = played.factors.items[m].astype(float)
-        x = played.factors.users[m].astype(float)
-        assert np.allclose(played.factors.gram_items[m], y.T @ y, atol=1e-3)
-        assert np.allclose(played.factors.gram_users[m], x.T @ x, atol=1e-3)
+        y = played.learner.factors.items[m].astype(float)
+        x = played.learner.factors.users[m].astype(float)
+        assert np.allclose(played.learner.factors.gram_items[m], y.T @ y, atol=1e-3)
+        assert np.allclose(played.learner.factors.gram_users[m], x.T @ x, atol=1e-3)
 
 
-def test_choose_is_the_exact_top() -> None:
+def test_the_best_are_exact_and_in_order() -> None:
     scores = np.random.default_rng(1).random(500).astype(np.float32)
     items = np.arange(500, dtype=np.int32)
-    hidden, chosen = np.zeros(500, np.int64), np.zeros(500, np.int64)
-    hidden[np.argmax(scores)] = 1
-    out = np.zeros(50, np.int32)
-    n = choose(scores, items, 500, 20, hidden, chosen, 1, out, 0)
-    assert n == 20
-    assert set(out[:20].tolist()) == set(np.argsort(-scores)[1:21].tolist())
+    work = Workspace()
+    work.reserve(500)
+    for slot in range(500):
+        work.admit(slot, slot != np.argmax(scores))
+    work.tick += 1
+    expected = np.argsort(-scores)[1:21]
+    assert work.best(scores, items, 500, 20).tolist() == expected.tolist()
+    assert len(work.best(scores, items, 500, 1000)) == 499
+    assert (
+        work.first(items[::-1], 3).tolist() == [slot for slot in (499, 498, 497, 496) if work.allows(items[slot])][:3]
+    )
+
+
+def test_a_union_knows_who_gave_what() -> None:
+    work = Workspace()
+    work.reserve(9)
+    for _ in range(2):  # nothing is left of the first
+        items, membership = work.union([np.array([3, 1], np.int32), np.array([1, 7, 3, 8], np.int32)], 3)
+        assert items.tolist() == [3, 1, 7]
+        assert membership.tolist() == [0b11, 0b11, 0b10]
 
 
 def test_log_rank() -> None:
@@ -187,15 +193,28 @@ def test_log_rank() -> None:
 
 
 def test_history_is_bounded_and_newest_last() -> None:
-    user = User(0)
+    user = History(0)
     for k in range(3 * SEEN):
-        user.append(k, float(k), True, 0.0, 0.0)
+        user.append(k, float(k), True)
     assert user.n == 3 * SEEN
     assert user.items.tolist() == list(range(3 * SEEN - HISTORY, 3 * SEEN))
     assert user.times[-1] == 3 * SEEN - 1
     assert len(user.seen) <= SEEN
     assert user.has_seen(3 * SEEN - 1)
-    assert user.n_repeats == 0
+
+
+def test_tastes_are_weighted_means_of_the_history() -> None:
+    table = ItemTable()
+    for k in range(4):
+        table.learn_one(k, k * DAY, True, 0, k)
+    history, times = np.array([0, 1, 0, 3], np.int32), np.array([1.0, 2.0, 5.0, 8.0]) * DAY
+    now = 9 * DAY
+    age, pop, n_repeats = tastes(history, times, now, table.counts, table.clocks, table.rates[POP_SLOW])
+    weights = 0.9 ** np.arange(4)[::-1]
+    pops = np.log(2.0 ** (-(9 - history) / 8) + 0.05)
+    assert age == pytest.approx(np.average(np.log1p([1, 1, 5, 5]), weights=weights))
+    assert pop == pytest.approx(np.average(pops, weights=weights), rel=1e-6)
+    assert n_repeats == 1
 
 
 def test_content_matches_the_taste() -> None:
@@ -204,10 +223,29 @@ def test_content_matches_the_taste() -> None:
     for slot, genre, year in ((0, "drama", "1990"), (1, "drama", "1991"), (2, "comedy", "2010")):
         content.learn_one(slot, Item(item_id=str(slot), genres=[genre], release_date=year))
     out = np.zeros((4, 2), np.float32)
-    content.match(np.array([0], np.int32), np.array([True]), np.array([1, 2], np.int32), 40 * 365.25 * DAY, out)
+    content.match(
+        np.array([0], np.int32),
+        np.array([True]),
+        np.array([1, 2], np.int32),
+        40 * 365.25 * DAY,
+        content.likings({}),
+        out,
+    )
     assert out[0].tolist() == [1.0, 0.0]
     assert out[2, 0] < out[2, 1]
     assert out[3, 0] > out[3, 1]
+
+
+def test_likings_stand_in_for_a_taste() -> None:
+    """R15: what a new user said of genres."""
+    content = Content()
+    for slot, genre in enumerate(("drama", "comedy")):
+        content.learn_one(slot, Item(item_id=str(slot), genres=[genre]))
+    out = np.zeros((4, 2), np.float32)
+    nothing = np.empty(0, np.int32), np.empty(0, np.bool_)
+    likings = content.likings({"comedy": 2.0, "drama": -1.0})
+    content.match(*nothing, np.array([0, 1], np.int32), DAY, likings, out)
+    assert out[0].tolist() == [0.0, 1.0]
 
 
 def test_names_are_unique() -> None:

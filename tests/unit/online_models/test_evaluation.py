@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from online_models.evaluation import baselines, metrics
+from online_models.evaluation import metrics
 from online_models.evaluation.protocols import Candidates, Log, leave_last_out, prequential, sessions
 from online_models.evaluation.report import report_of
 from state.records import Item
@@ -112,35 +112,38 @@ def test_stream_curve_keeps_the_mean() -> None:
     assert mean.tolist() == where.tolist()
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        baselines.Popularity,
-        baselines.RecentPopularity,
-        baselines.Markov,
-        baselines.Covisitation,
-        baselines.SessionNeighbours,
-    ],
-)
-def test_baselines_find_what_follows(model: type[baselines.Baseline]) -> None:
-    found = model(seed=1)
-    for k in range(40):
-        for step, item in enumerate(("a", "b", "c")):
-            found.observe(f"u{k}", item, True, 1.0, 100.0 * k + step)
-    found.observe("new", "a", True, 1.0, 5000.0)
-    assert set(found.recommend("new", 2, 5001.0, "unseen")) == {"b", "c"}
-    assert "a" in found.recommend("new", 3, 5001.0, "all")
+def test_classes_by_age() -> None:
+    values, clusters = np.array([1.0, 0.0, 1.0, 0.0, 1.0]), ["a", "b", "a", "b", "c"]
+    found = metrics.by_age(values, [0, 1, 1, 4, 50], clusters, (0, 1, 2, 5))
+    assert [(estimate.n, estimate.mean) for estimate in found[:3]] == [(1, 1.0), (2, 0.5), (1, 0.0)]
+    assert (found[3].n, found[3].mean) == (1, 1.0)
 
 
-def test_equal_scores_are_ordered_by_a_permutation() -> None:
-    """Neither by arrival nor by name."""
-    orders = set()
-    for seed in range(5):
-        model = baselines.Popularity(seed)
-        for item in "abcdef":
-            model.observe("u", item, True, 1.0, 0.0)
-        orders.add("".join(model.recommend("v", 6, 1.0, "unseen")))
-    assert len(orders) > 1
+def test_novelty_is_self_information_of_what_was_listed() -> None:
+    """Before the query: a twice, b once; with one more for each item and one for all that may come, 3/6 and 2/6."""
+    outcome = prequential(Recording(), log(("u", "a", 1), ("v", "a", 1), ("v", "b", 1), ("w", "c", 1)), 0.75)
+    assert outcome.lists == [["a", "b"]]
+    assert outcome.novelty == pytest.approx([(-math.log2(3 / 6) - math.log2(2 / 6)) / 2])
+
+
+def test_splits_by_the_age_of_user_and_item() -> None:
+    """R15."""
+    events = [("u", "a", 1)] * 5 + [("u", "b", 1), ("v", "a", 1), ("v", "z", 1)]
+    outcome = prequential(Recording(), log(*events), 0.625)
+    assert outcome.earlier_events == [5, 0, 1]
+    assert outcome.item_events == [0, 5, 0]
+    found = {name: chosen.tolist() for name, chosen in metrics.splits(outcome).items()}
+    assert found == {
+        "all": [True, True, True],
+        "known": [False, False, False],
+        "cold": [False, True, True],
+        "young item": [False, True, False],
+    }
+
+
+def test_only_every_nth_event_is_asked_for() -> None:
+    outcome = prequential(Recording(), log(*[(f"u{k}", "a", 1) for k in range(10)]), 0.5, ask_every=3)
+    assert outcome.positions == [6, 9]
 
 
 def test_report_has_all_views() -> None:

@@ -2,9 +2,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_models.features import FEATURE_SET, FEATURES
-from online_models.learner import Budget, Learner
-from state.entries import ITEM_MODEL, ITEM_VECTOR, LEARNER, LEARNER_USER, MODEL, NEIGHBOURS
+from online_models.engine.inputs import FEATURE_SET, N_INPUTS
+from online_models.learner import Budget, Learner, examination_weight
+from state.entries import ITEM_MODEL, ITEM_USERS, ITEM_VECTOR, LEARNER, LEARNER_USER, MODEL, NEIGHBOURS, USER_VECTOR
 from state.memory_store import MemoryStore
 from state.records import CleanEvent, Example, Item
 from state.store import Changes
@@ -16,7 +16,7 @@ def click(user: str, item: str, ts: int = START_MS, request_id: str | None = Non
 
 
 def example(number: int, labels: list[int], feature_set: str = FEATURE_SET) -> Example:
-    features = np.random.default_rng(number).normal(size=(len(labels), len(FEATURES))).astype(np.float32)
+    features = np.random.default_rng(number).normal(size=(len(labels) + 1, N_INPUTS)).astype(np.float32)
     return Example(
         example_id=f"x{number}",
         request_id="r",
@@ -34,7 +34,9 @@ def example(number: int, labels: list[int], feature_set: str = FEATURE_SET) -> E
 
 
 def all_rows(system: System) -> dict[str, dict[str, object]]:
-    return system.rows() | {LEARNER.name: dict(system.store.scan_rows(LEARNER))}
+    return system.rows() | {
+        table.name: dict(system.store.scan_rows(table)) for table in (LEARNER, ITEM_USERS, USER_VECTOR)
+    }
 
 
 def restored(system: System) -> System:
@@ -73,8 +75,11 @@ def test_only_rows_that_changed_are_written() -> None:
     system.learner.learn_event(CleanEvent("last", "rating", "newcomer", "m0", START_MS, value=1.0))
     changes = Changes()
     system.learner.write(changes)
-    assert set(changes.rows) == {ITEM_MODEL, LEARNER}
     assert set(changes.rows[ITEM_MODEL]) == {"m0"}
+    assert set(changes.rows[NEIGHBOURS]) == {"m0"}  # for its total: a newcomer took nothing before
+    assert len(changes.rows[ITEM_VECTOR]) <= 2  # and one that was learned again
+    assert {user_id for _, user_id in changes.entries} == {"newcomer"}
+    assert set(changes.rows[MODEL]) == {"factors", "progress"}  # no list was learned
 
 
 def test_an_example_that_comes_again_is_not_learned_again() -> None:
@@ -82,9 +87,9 @@ def test_an_example_that_comes_again_is_not_learned_again() -> None:
     learner = Learner()
     learner.learn_example(example(1, [1, 0, 0]))
     learner.learn_example(example(2, [0, 1, -1]))
-    before = learner.ranker.to_bytes()
+    before = learner.ranker.state()
     learner.learn_example(example(1, [1, 0, 0]))
-    assert learner.ranker.to_bytes() == before
+    assert learner.ranker.state() == before
     assert (learner.counts.lists, learner.counts.repeated_examples) == (2, 1)
 
 
@@ -102,9 +107,9 @@ def test_a_repeated_example_is_recognised_after_a_restart() -> None:
 def test_features_of_another_definition_are_not_learned() -> None:
     """R13."""
     learner = Learner()
-    before = learner.ranker.to_bytes()
+    before = learner.ranker.state()
     learner.learn_example(example(1, [1, 0], feature_set="older"))
-    assert learner.ranker.to_bytes() == before
+    assert learner.ranker.state() == before
     assert learner.counts.skipped_examples == 1
 
 
@@ -113,8 +118,9 @@ def test_the_ranker_learns_the_logged_values_of_each_labelled_impression() -> No
     learner, alone = Learner(), Learner()
     logged = example(3, [0, 1, 0])
     learner.learn_example(logged)
-    alone.ranker.learn_many(np.frombuffer(logged.features, np.float32).reshape(3, len(FEATURES)), [0, 1, 0])
-    assert learner.ranker.to_bytes() == alone.ranker.to_bytes()
+    values = np.frombuffer(logged.features, np.float32).reshape(4, N_INPUTS)
+    alone.ranker.learn_many(values[[1, 0, 2]], 0, mean=values[3], weight=examination_weight(1))
+    assert learner.ranker.state() == alone.ranker.state()
 
 
 def test_a_positive_without_a_request_trains_the_ranker_with_a_list_of_that_moment() -> None:
@@ -152,8 +158,8 @@ def test_items_beyond_the_bound_are_forgotten_oldest_first() -> None:
     assert set(known["v"]) == {f"m{k}" for k in range(160, 200)}
     assert set(known["n"]) <= set(known["v"])
     slots = {row.slot for _, row in system.store.scan_rows(ITEM_MODEL)}
-    for _, row in system.store.scan_rows(NEIGHBOURS):
-        assert set(np.frombuffer(row.slots, np.int32).tolist()) <= slots
+    for slot in slots:
+        assert set(system.learner.columns.neighbours.pairs(slot)[0].tolist()) <= slots
     assert all_rows(restored(system)) == all_rows(system)
 
 
@@ -167,8 +173,8 @@ def test_histories_beyond_the_bound_are_read_back_when_their_users_return() -> N
         bounded.learner.learn_event(event)
         bounded.commit()
         unbounded.learn([event])
-        assert len(bounded.learner.histories) <= 3
-    changed = {NEIGHBOURS.name, ITEM_VECTOR.name, ITEM_MODEL.name}
+        assert len(bounded.learner.users) <= 3
+    changed = {NEIGHBOURS.name, ITEM_MODEL.name}
     assert {t: r for t, r in bounded.rows().items() if t in changed} == {
         t: r for t, r in unbounded.rows().items() if t in changed
     }
@@ -181,21 +187,15 @@ def test_a_deleted_item_is_gone_from_all_rows() -> None:
     system.learn([click("u", f"m{k}", START_MS + k) for k in range(16)])
     system.learner.learn_item("m3", None)
     system.commit()
-    for table in (ITEM_MODEL, ITEM_VECTOR, NEIGHBOURS):
+    for table in (ITEM_MODEL, ITEM_VECTOR, NEIGHBOURS, ITEM_USERS):
         assert "m3" not in dict(system.store.scan_rows(table))
-
-
-def test_a_dislike_brings_no_items_together() -> None:
-    system = System()
-    system.learn([click("u", "m1"), CleanEvent("d", "dislike", "u", "m2", START_MS + 1)])
-    assert dict(system.store.scan_rows(NEIGHBOURS)) == {}
 
 
 def test_an_empty_store_makes_a_new_learner() -> None:
     learner = Learner()
     learner.restore(MemoryStore())
     assert len(learner.items) == 0
-    assert learner.ranker.to_bytes() == Learner().ranker.to_bytes()
+    assert learner.ranker.state() == Learner().ranker.state()
 
 
 def test_a_catalogue_item_has_a_slot_before_its_first_event() -> None:
@@ -203,13 +203,13 @@ def test_a_catalogue_item_has_a_slot_before_its_first_event() -> None:
     system.learner.learn_item("m0", Item(item_id="m0", genres=["War"]))
     system.commit()
     assert "m0" in dict(system.store.scan_rows(ITEM_MODEL))
-    assert dict(system.store.scan_rows(MODEL)).keys() == {"ranker"}
+    assert dict(system.store.scan_rows(MODEL)).keys() >= {"ranker", "progress"}
 
 
 def test_values_that_are_no_numbers_are_not_learned() -> None:
     learner = Learner()
     logged = example(1, [1, 0])
-    broken = np.full(2 * len(FEATURES), np.nan, dtype=np.float32).tobytes()
+    broken = np.full(3 * N_INPUTS, np.nan, dtype=np.float32).tobytes()
     learner.learn_example(msgspec.structs.replace(logged, features=broken))
-    assert learner.ranker.to_bytes() == Learner().ranker.to_bytes()
+    assert learner.ranker.state() == Learner().ranker.state()
     assert learner.counts.skipped_examples == 1

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from online_models.engine.listwise import ListwiseRanker, SnapshotVersionError
+from online_models.engine.listwise import ListwiseRanker
+from online_models.engine.scorer import Scorer, SnapshotVersionError
 
 
 def a_list(rng: np.random.Generator) -> tuple[NDArray[np.float32], int]:
@@ -29,14 +30,17 @@ def test_it_learns_what_is_not_linear() -> None:
 
 def test_predicting_changes_nothing() -> None:
     ranker, (x, _) = trained(60), a_list(np.random.default_rng(2))
-    before = ranker.to_bytes()
+    before = ranker.state()
     assert (ranker.predict_many(x) == ranker.predict_many(x)).all()
-    assert ranker.to_bytes() == before
+    assert ranker.state() == before
 
 
 def test_restored_it_predicts_and_learns_on_identically() -> None:
     one = trained(300)
-    other = ListwiseRanker(4, n_kept=200, n_averaged=200, seed=9).restore(one.to_bytes())
+    other = ListwiseRanker(4, n_kept=200, n_averaged=200, seed=9).restore(one.state())
+    assert one.kept_changed == set(range(200))
+    for k in one.kept_changed:
+        other.restore_kept(k, one.kept_row(k))
     rng = np.random.default_rng(3)
     for _ in range(50):
         x, target = a_list(rng)
@@ -47,7 +51,7 @@ def test_restored_it_predicts_and_learns_on_identically() -> None:
 
 def test_another_layout_is_refused() -> None:
     with pytest.raises(SnapshotVersionError, match="expected"):
-        ListwiseRanker(5).restore(trained(1).to_bytes())
+        ListwiseRanker(5).restore(trained(1).state())
 
 
 def test_short_lists_are_learned() -> None:
@@ -64,7 +68,7 @@ def test_gradient_is_that_of_the_loss() -> None:
     for _ in range(4):
         ranker.learn_many(rng.normal(0, 1, (6, 3)).astype(np.float32), 2)
     lists = np.array([0, 1, 3])
-    kept = ranker._kept[lists].astype(np.float64)
+    kept = np.stack([ranker._kept[k] for k in lists]).astype(np.float64)
 
     def loss(flat: NDArray[np.float64]) -> float:
         w1, b1, w2, b2, w3, skip = ranker._views(flat)  # type: ignore[arg-type]
@@ -86,10 +90,45 @@ def test_gradient_is_that_of_the_loss() -> None:
 def test_weights_learned_elsewhere_are_a_start() -> None:
     names = ("a", "b", "c", "d")
     source = trained()
-    started = ListwiseRanker(4, n_kept=200, n_averaged=200, seed=5).start_from(source.weights(names), names)
+    started = ListwiseRanker(4, n_kept=200, n_averaged=200, seed=5).load(source.weights(names), names)
     x, target = a_list(np.random.default_rng(4))
     assert started.is_ready
     assert (started.predict_many(x) == source.predict_many(x)).all()
     started.learn_many(x, target)
     with pytest.raises(SnapshotVersionError, match="weights"):
-        ListwiseRanker(4).start_from(source.weights(names), ("a", "b", "c", "e"))
+        ListwiseRanker(4).load(source.weights(names), ("a", "b", "c", "e"))
+
+
+def test_the_scorer_scores_as_the_ranker_does() -> None:
+    """R14: what serving holds is a twin."""
+    names = ("a", "b", "c", "d")
+    ranker, (x, _) = trained(100), a_list(np.random.default_rng(4))
+    scorer = Scorer(4)
+    assert not scorer.is_ready
+    scorer.load(ranker.weights(names), names)
+    assert scorer.is_ready
+    assert (scorer.predict_many(x) == ranker.predict_many(x)).all()
+
+
+def test_a_logged_mean_stands_for_the_candidates_that_were_not_shown() -> None:
+    """R11: the values that scored an item are those it is learned from."""
+    ranker, (x, _) = trained(100), a_list(np.random.default_rng(4))
+    shown = ranker.predict_many(x[:8], Scorer.list_mean(x))
+    assert shown == pytest.approx(ranker.predict_many(x)[:8], abs=1e-5)
+    ranker.learn_many(x[:8], 0, Scorer.list_mean(x))
+    mean = (x - x.mean(0)) / np.sqrt(ranker._statistics[2])
+    assert ranker._kept[-1][0, 4:].astype(float) == pytest.approx(np.clip(mean[0], -4, 4), abs=1e-2)
+
+
+def test_a_weight_scales_the_gradient_of_its_list() -> None:
+    """R11: inverse propensity."""
+    plain, weighted = trained(100), trained(100)
+    for ranker, weight in ((plain, 1.0), (weighted, 3.0)):
+        ranker._adam = lambda: None  # type: ignore[method-assign]
+        ranker.n_replayed = 0
+        ranker.learn_many(*a_list(np.random.default_rng(4)), weight=weight)
+    assert weighted._gradient == pytest.approx(3.0 * plain._gradient, rel=1e-4, abs=1e-6)
+
+
+def test_nothing_is_allocated_before_lists_come() -> None:
+    assert ListwiseRanker(64)._kept == []

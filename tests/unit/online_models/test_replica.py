@@ -2,11 +2,9 @@ import numpy as np
 import pytest
 
 from online_models import activity
-from online_models.feature_matrix import feature_matrix
-from online_models.features import DECLARED, FEATURE_SET, FEATURES
-from online_models.ranker import SnapshotError
-from online_models.replica import Replica
-from online_models.sources import default_sources, union
+from online_models.engine import inputs
+from online_models.replica import Replica, SnapshotError
+from online_models.sources import LEARNED, Content, Exploration, gather
 from online_models.user_view import UserView
 from state.entries import CATALOGUE, ITEM_ACTIVITY, MODEL, activity_field
 from state.records import Activity, BlobRow, CleanEvent, Item, UserProfile
@@ -27,21 +25,24 @@ def system() -> System:
 
 
 def column(name: str) -> int:
-    return FEATURES.index(name)
+    return inputs.NAMES.index(name)
 
 
-def test_a_replica_scores_as_the_learner_does(system: System) -> None:
-    """R13: rows through the codec, own slots, one feature code, the same values to the last bit."""
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_replica_makes_the_lists_that_the_learner_makes(system: System, repeats: bool) -> None:
+    """R13: rows through the codec, own slots, one code for candidates and inputs: the same values to the last bit."""
     replica, learner = system.replica(), system.learner
-    items = [f"m{k}" for k in range(400)][::-1]
     for user, profile in system.profiles.items():
-        view = UserView.of(profile, system.now_ms)
-        served = replica.features(replica.context(view), replica.slots(items))
-        context = learner.context(learner.histories.of(user), system.now_ms)
-        learned = feature_matrix(learner.columns, context, learner.items.known(items))
-        assert np.array_equal(served, learned)
-        assert np.array_equal(replica.score(served), learner.ranker.predict_many(learned))
-    assert replica.model_version == learner.ranker.version
+        context = replica.context(UserView.of(profile, system.now_ms), repeats)
+        if not repeats:
+            context.bar(replica.slots(profile.seen))
+        served = gather(context).slots
+        slate = learner.slate(learner.users.of(user), system.now_ms / 1000.0, repeats)
+        assert [replica.item_id(slot) for slot in served] == [learner.items.item_id(slot) for slot in slate.slots]
+        values = replica.features(context, served)
+        assert np.array_equal(values, slate.inputs)
+        assert np.array_equal(replica.score(values), learner.ranker.predict_many(slate.inputs))
+    assert replica.model_version.endswith(f"-{learner.ranker.n_lists}")
 
 
 def test_a_replica_that_followed_equals_one_that_loaded(system: System) -> None:
@@ -97,9 +98,7 @@ def test_a_hidden_item_is_in_no_list(system: System) -> None:
 
 
 def candidates(replica: Replica, view: UserView) -> np.ndarray:
-    context = replica.context(view)
-    retrieved = {source.name: source.retrieve(context, 200) for source in default_sources(replica)}
-    return union(replica.columns, retrieved, 500).slots
+    return gather(replica.context(view), (*LEARNED, Content(k=200), Exploration(k=200)), 500).slots
 
 
 def test_items_only_of_the_catalogue_and_items_only_of_events_are_served() -> None:
@@ -148,32 +147,25 @@ def test_a_slot_that_the_learner_gave_to_another_item_means_the_other_one() -> N
             system.learner.learn_item("m1", None)
             system.learner.learn_event(CleanEvent("n", "click", "u", "new", START_MS + 9))
     context = replica.context(UserView.of_items(("m3",), START_MS + 9))
-    near = {replica.item_id(int(slot)) for slot in context.covisited[0]}
+    near = {replica.item_id(int(slot)) for slot in context.covisited(9)}
     assert near == {"m0", "m2", "new"}
     assert replica.slot("m1") is None
 
 
-def test_what_is_not_known_has_the_declared_neutral_value() -> None:
-    replica = Replica()
-    replica.apply({CATALOGUE: {"new": Item(item_id="new")}})
-    values = replica.features(replica.context(UserView.of(None, START_MS)), replica.slots(["new"]))
-    assert values[0].tolist() == pytest.approx([feature.neutral for feature in DECLARED])
-
-
-def test_features_tell_taste_recency_and_covisitation(system: System) -> None:
+def test_inputs_tell_taste_repeats_and_covisitation(system: System) -> None:
     replica = system.replica()
     profile = system.profiles["u1"]
-    context = replica.context(UserView.of(profile, system.now_ms))
+    context = replica.context(UserView.of(profile, system.now_ms), repeats=True)
     own, other = (
         replica.slots([f"m{8 * k + 1}" for k in range(50)]),
         replica.slots([f"m{8 * k + 5}" for k in range(50)]),
     )
     near, far = replica.features(context, own), replica.features(context, other)
-    for name in ("genre_match", "covis", "emb_user"):
+    for name in ("taste_slow", "cf", "mf_smooth"):
         assert near[:, column(name)].mean() > far[:, column(name)].mean(), name
     newest = replica.features(context, replica.slots([profile.recent[-1].item_id]))
-    assert newest[0, column("in_recent")] == 1.0
-    assert newest[0, column("recency")] == 1.0
+    assert newest[0, column("is_last")] == 1.0
+    assert newest[0, column("repeat_nearness")] == 1.0
 
 
 def test_an_onboarded_user_has_a_taste_before_the_first_event(system: System) -> None:
@@ -181,8 +173,8 @@ def test_an_onboarded_user_has_a_taste_before_the_first_event(system: System) ->
     replica = system.replica()
     profile = UserProfile(affinity={"Horror": 3.0}, affinity_ts=system.now_ms)
     context = replica.context(UserView.of(profile, system.now_ms))
-    match = replica.features(context, replica.slots(["m3", "m4"]))[:, column("genre_match")]
-    assert match.tolist() == [1.0, 0.0]
+    match = replica.features(context, replica.slots(["m3", "m4"]))[:, column("taste_slow")]
+    assert match.tolist() == [0.5, 0.0]  # one of two labels, genre and creator
 
 
 def test_trending_counts_the_window_only() -> None:
@@ -250,8 +242,8 @@ def test_trending_equals_a_count_of_all_items() -> None:
 def test_a_ranker_of_other_features_is_not_taken_over(system: System) -> None:
     """R31: while an upgrade rolls, learner and serving may differ."""
     replica = system.replica()
-    version, blob = replica.model_version, system.learner.ranker.to_bytes()
-    replica.apply({MODEL: {"ranker": BlobRow(blob.replace(FEATURE_SET.encode(), b"0" * len(FEATURE_SET)))}})
+    version, blob = replica.model_version, system.learner.ranker.weights(inputs.NAMES)
+    replica.apply({MODEL: {"ranker": BlobRow(blob.replace(b"taste_slow", b"taste_late"))}})
     assert replica.ranker_is_foreign
     assert replica.model_version == version
 
@@ -261,9 +253,9 @@ def test_values_are_finite_at_any_moment(system: System, now_ms: int) -> None:
     """R10, R24: before stream time is known, and while partitions are years apart."""
     replica = system.replica()
     view = UserView.of(system.profiles["u1"], now_ms)
-    context = replica.context(view)
     slots = candidates(replica, view)
     assert len(slots) > 0
+    context = replica.context(view)
     with np.errstate(all="raise", under="ignore"):
         values = replica.features(context, slots)
     assert np.isfinite(values).all()

@@ -1,13 +1,19 @@
 import numpy as np
 import pytest
 
-from online_models.embeddings import ContextEmbedding, unit
-from online_models.vector_index import VectorIndex
+from online_models.vector_index import VectorIndex, unit
 
-N_ITEMS = 600
+N_ITEMS, DIM = 600, 32
 
 
-def clustered(embedding: ContextEmbedding, seed: int = 0) -> None:
+class Vectors:
+    dim = DIM
+
+    def __init__(self) -> None:
+        self.vectors = np.zeros((N_ITEMS, DIM), np.float32)
+
+
+def clustered(embedding: Vectors, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(30, embedding.dim))
     embedding.vectors[:N_ITEMS] = centres[rng.integers(30, size=N_ITEMS)] + 0.4 * rng.normal(
@@ -15,16 +21,15 @@ def clustered(embedding: ContextEmbedding, seed: int = 0) -> None:
     )
 
 
-def new_index(exact_below: int = 0) -> tuple[ContextEmbedding, VectorIndex]:
-    embedding = ContextEmbedding()
-    embedding.reserve(N_ITEMS)
+def new_index(exact_below: int = 0) -> tuple[Vectors, VectorIndex]:
+    embedding = Vectors()
     clustered(embedding)
-    index = VectorIndex(embedding, exact_below=exact_below)
+    index = VectorIndex(lambda: embedding.vectors, DIM, exact_below=exact_below)
     index.changed(range(N_ITEMS))
     return embedding, index
 
 
-def recall(embedding: ContextEmbedding, index: VectorIndex, k: int = 50) -> float:
+def recall(embedding: Vectors, index: VectorIndex, k: int = 50) -> float:
     hits = 0
     for query in embedding.vectors[:40]:
         exact = np.argsort(-(unit(embedding.vectors[:N_ITEMS]) @ unit(query)))[:k]
@@ -99,5 +104,5 @@ def test_before_it_is_built_all_items_are_looked_at() -> None:
 
 
 def test_an_empty_index_finds_nothing() -> None:
-    index = VectorIndex(ContextEmbedding())
+    index = VectorIndex(lambda: Vectors().vectors, DIM)
     assert len(index.search(np.ones(32, dtype=np.float32), 10)[0]) == 0

@@ -74,7 +74,7 @@ def test_another_file_than_the_locked_one_is_refused_and_not_kept(network: Netwo
 
 def test_without_a_network_the_remedy_is_named(network: Network) -> None:
     network.body = None
-    with pytest.raises(StackError, match=r"no route to host\n.*KAFKA_BROKERS"):
+    with pytest.raises(StackError, match=r"no route to host\n.*KAFKA_BROKERS.*freshet play"):
         jars.class_path()
 
 

@@ -1,21 +1,37 @@
 """A replica of a few items whose scores are given, and slates over it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from online_models.catalogue import Catalogue
-from online_models.sources import Retrieved
-from serving.mirror import Loaded
+from online_models.engine.retrieval import Workspace
 from serving.pipeline import Candidates, Slate
 from serving.queries import ListQuery
 from state.records import Activity, Item
+
+Scored = tuple[Any, Any]
+
+
+class FakeContext:
+    """Remembers which items it was asked to keep out."""
+
+    def __init__(self) -> None:
+        self.barred: set[int] = set()
+
+    def bar(self, slots: Any) -> None:
+        self.barred.update(slots.tolist())
+
+    def bar_all_but(self, allowed: Any) -> None:
+        self.barred.update(np.flatnonzero(~allowed).tolist())
 
 
 class FakeColumns:
     def __init__(self, genres: Sequence[Sequence[str]], hidden: set[int]) -> None:
         self.hidden = hidden
+        self.workspace = Workspace()
+        self.workspace.reserve(len(genres))
         self.catalogue = Catalogue()
         self.catalogue.reserve(len(genres))
         for slot, of_item in enumerate(genres):
@@ -30,6 +46,7 @@ class FakeReplica:
 
     model_name = "fake"
     model_version = "7"
+    repeats = False
 
     def __init__(self, genres: Sequence[Sequence[str]], scores: Sequence[float] = (), hidden: set[int] | None = None):
         self.genres = genres
@@ -64,16 +81,16 @@ class FakeReplica:
     def with_genres(self, genres: Sequence[str]) -> Any:
         return np.array([bool(set(genres) & set(of_item)) for of_item in self.genres], np.bool_)
 
-    def context(self, view: Any) -> Any:
+    def context(self, view: Any, repeats: bool = False) -> Any:
         self._fail("context")
-        return view
+        return FakeContext()
 
-    def popular(self, k: int, now_ms: int, half_life: str = "8d", where: Any = None) -> Retrieved:
+    def popular(self, k: int, now_ms: int, half_life: str = "8d", where: Any = None) -> Scored:
         slots = np.arange(self.n_items, dtype=np.int32)
         slots = slots if where is None else slots[where]
         return slots[:k], (self.n_items - slots[:k]).astype(np.float32)
 
-    def trending(self, k: int, window: str, now_ms: int, where: Any = None) -> Retrieved:
+    def trending(self, k: int, window: str, now_ms: int, where: Any = None) -> Scored:
         slots, counts = self.popular(min(k, 3), now_ms, where=where)
         return slots[::-1].copy(), counts
 
@@ -94,15 +111,19 @@ class FakeSource:
         self.name = name
         self._slots = np.array(slots, np.int32)
 
-    def retrieve(self, context: Any, k: int) -> Retrieved:
-        return self._slots[:k], np.ones(len(self._slots[:k]), np.float32)
+    def retrieve(self, slate: Any) -> Any:
+        return self._slots
 
 
-def a_slate(replica: FakeReplica, sources: Mapping[str, Sequence[int]] = {}, **fields: Any) -> Slate:
+class BrokenSource(FakeSource):
+    def retrieve(self, context: Any) -> Any:
+        raise ArithmeticError(self.name)
+
+
+def a_slate(replica: FakeReplica, **fields: Any) -> Slate:
     query = fields.pop("query", ListQuery())
-    loaded = Loaded(replica, {name: FakeSource(name, slots) for name, slots in sources.items()})  # type: ignore[arg-type]
     defaults = {"request_id": "r", "surface": "home", "now_ms": 10**12, "wall_ms": 10**12}
-    return Slate(query=query, loaded=loaded, **defaults | fields)
+    return Slate(query=query, replica=replica, **defaults | fields)
 
 
 def all_candidates(replica: FakeReplica) -> Candidates:

@@ -15,6 +15,7 @@ class Part:
 
     async def ask(self) -> str:
         self.n_calls += 1
+        await asyncio.sleep(0)
         if not self.alive:
             raise StoreUnavailableError("gone")
         return "answer"
@@ -64,3 +65,13 @@ async def test_a_single_failure_is_tolerated() -> None:
     part.alive = True
     assert await breaker.call(part.ask) == "answer"
     assert breaker.closed
+
+
+async def test_calls_that_wait_together_fail_once() -> None:
+    """R10: one pause of the part must not send everybody away."""
+    part = Part()
+    breaker = Breaker(part.probe)
+    answers = await asyncio.gather(*(breaker.call(part.ask) for _ in range(10)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailableError] * 10
+    part.alive = True
+    assert await breaker.call(part.ask) == "answer"

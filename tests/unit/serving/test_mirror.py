@@ -53,9 +53,9 @@ async def test_changes_are_followed(settings: Settings) -> None:
     mirror = Mirror(settings, AsyncMemoryStore(flows))
     await mirror.start()
     await until(lambda: mirror.ready and mirror.degraded is None)
-    assert (mirror.origin, mirror.current.replica.n_items) == ("redis", 2)
+    assert (mirror.origin, mirror.current.n_items) == ("redis", 2)
     flows.commit(items("c"))
-    await until(lambda: mirror.current.replica.n_items == 3)
+    await until(lambda: mirror.current.n_items == 3)
     assert mirror.genres("c") == ["War"]
     assert (mirror.genres(None), mirror.genres("unknown")) == ([], [])
     await until(lambda: mirror.now_ms == 1_400_000_000_000)
@@ -73,7 +73,7 @@ async def test_the_copy_on_disk_is_started_from_without_a_store(settings: Settin
     await first.aclose()
     second = Mirror(settings, NoStore(MemoryStore()))
     await second.start()
-    assert (second.ready, second.origin, second.current.replica.n_items) == (True, "disk", 2)
+    assert (second.ready, second.origin, second.current.n_items) == (True, "disk", 2)
     assert second.now_ms == 1_400_000_000_000
     await until(lambda: "gone" in (second.degraded or ""))
     await second.aclose()
@@ -113,10 +113,10 @@ async def test_an_emptied_store_does_not_empty_the_memory(settings: Settings) ->
     again = Mirror(settings, AsyncMemoryStore(emptied))
     await again.start()
     await until(lambda: "rebuilt" in (again.degraded or ""))
-    assert again.current.replica.n_items == 10
+    assert again.current.n_items == 10
     emptied.commit(items(*(f"i{n}" for n in range(9))))
     await until(lambda: again.degraded is None)
-    assert again.current.replica.n_items == 9
+    assert again.current.n_items == 9
     await again.aclose()
 
 

@@ -15,7 +15,7 @@ from serving.sources import Consumed, Matching, Model, Popular, Trending
 from serving.stages import MAX_SCORED, Drop, GenreCap, Hydrate, Rank, Retrieve, Score, ScoreBy, Select
 from serving.users import KnownUser
 from state.records import CleanEvent, UserProfile
-from tests.unit.serving.fakes import FakeReplica, a_slate, all_candidates, item_ids
+from tests.unit.serving.fakes import BrokenSource, FakeReplica, FakeSource, a_slate, all_candidates, item_ids
 
 
 def a_user(hidden: Sequence[str] = (), seen: Sequence[str] = ()) -> KnownUser:
@@ -76,7 +76,7 @@ def test_filters_count_what_they_dropped() -> None:
     """R3, R5"""
     slate = full_slate(
         FakeReplica([["A"]] * 6 + [["B"]] * 2, hidden={5}),
-        query=ListQuery(exclude=["i4", "unknown"], genre=["A"]),
+        query=ListQuery(exclude=["i4", "unknown"], genre=["A"], explain=True),
         user=a_user(hidden=["i0"], seen=["i1", "i2"]),
     )
     Drop(HiddenByUser(), Servable(lambda: ["i3"]), Excluded(), InGenre(), Seen()).run(slate)
@@ -111,12 +111,12 @@ def test_a_broken_filter_that_protects_lets_nothing_through(fails_closed: bool, 
     assert slate.degraded == {"filter broken": "failed: ArithmeticError"}
 
 
-def test_sources_are_merged_by_turns_and_every_item_knows_its_sources() -> None:
+def test_sources_are_merged_in_their_order_and_every_item_knows_its_sources() -> None:
     """R1, R8"""
-    slate = a_slate(FakeReplica([[]] * 6), {"one": [0, 1, 2], "two": [2, 3]})
+    slate = a_slate(FakeReplica([[]] * 6))
     Hydrate().run(slate)
-    Retrieve(Model("one"), Model("two")).run(slate)
-    assert item_ids(slate) == ["i0", "i2", "i1", "i3"]
+    Retrieve(Model(FakeSource("one", [0, 1, 2])), Model(FakeSource("two", [2, 3]))).run(slate)
+    assert item_ids(slate) == ["i0", "i1", "i2", "i3"]
     named = {
         slate.replica.item_id(s): slate.sources_of(b)
         for s, b in zip(slate.candidates.slots.tolist(), slate.candidates.sources.tolist(), strict=True)
@@ -127,19 +127,19 @@ def test_sources_are_merged_by_turns_and_every_item_knows_its_sources() -> None:
 
 def test_a_source_that_fails_is_left_out_and_named() -> None:
     """R10"""
-    slate = a_slate(FakeReplica([[]] * 6), {"one": [0]})
+    slate = a_slate(FakeReplica([[]] * 6))
     Hydrate().run(slate)
-    Retrieve(Model("one"), Model("missing")).run(slate)
+    Retrieve(Model(FakeSource("one", [0])), Model(BrokenSource("missing", []))).run(slate)
     assert item_ids(slate) == ["i0"]
-    assert slate.degraded == {"source missing": "failed: KeyError"}
+    assert slate.degraded == {"source missing": "failed: ArithmeticError"}
 
 
 def test_a_narrow_filter_gets_all_its_items() -> None:
     """R3"""
     replica = FakeReplica([["Common"]] * 990 + [["Rare"]] * 10)
-    slate = a_slate(replica, {"one": range(300)}, query=ListQuery(genre=["Rare"], limit=20))
+    slate = a_slate(replica, query=ListQuery(genre=["Rare"], limit=20))
     Hydrate().run(slate)
-    Retrieve(Matching(), Model("one"), Popular()).run(slate)
+    Retrieve(Matching(), Model(FakeSource("one", range(300))), Popular()).run(slate)
     Drop(InGenre()).run(slate)
     Score().run(slate)
     assert sorted(item_ids(slate)) == sorted(f"i{n}" for n in range(990, 1000))
@@ -161,7 +161,7 @@ def test_consumed_items_are_candidates_only_when_asked_for() -> None:
     slate = a_slate(FakeReplica([[]] * 9), query=ListQuery(seen="only"), user=a_user(seen=["i3", "i7"]))
     found = Consumed().retrieve(slate)
     assert found is not None
-    assert found[0].tolist() == [7, 3]
+    assert found.tolist() == [7, 3]
     assert Consumed().retrieve(a_slate(FakeReplica([[]] * 9), user=a_user(seen=["i3"]))) is None
 
 
@@ -208,8 +208,10 @@ def test_an_impression_holds_the_values_that_scored_the_list() -> None:
         stage.run(slate)
     impression = impression_of(slate)
     assert impression.items == ["i1", "i4"]
-    assert impression.scores == pytest.approx([0.5, 0.4])
-    assert np.frombuffer(impression.features, "<f4").reshape(2, 2) == pytest.approx(np.array([[1, 0.5], [4, 0.4]]))
+    chances = np.exp([0.1, 0.5, 0.3, 0.2, 0.4])
+    assert impression.scores == pytest.approx(chances[[1, 4]] / chances.sum())
+    logged = np.frombuffer(impression.features, "<f4").reshape(3, 2)
+    assert logged == pytest.approx(np.array([[1, 0.5], [4, 0.4], [2, 0.3]]))  # the last: the mean of all five
     assert (impression.sources, impression.propensities) == ([["one"], ["one"]], [1.0, 1.0])
     assert (impression.model, impression.model_version, impression.degraded) == ("fake", "7", None)
 

@@ -1,0 +1,175 @@
+"""A user seen against the models at one moment: what all sources and all inputs of a request share."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.arrays import Slots
+from online_models.columns import Columns
+from online_models.engine import inputs, neighbours
+from online_models.engine.evidence import CDEC, COMB, S0, merge
+from online_models.engine.factors import FOLDS, SMOOTH
+from online_models.engine.history import Steps
+from online_models.engine.items import N_EVENTS, stage
+from online_models.engine.popular import TopList
+from online_models.engine.retrieval import bar, little_known
+
+
+class StaleContextError(Exception):
+    """Another request has begun on the same models since this context was made."""
+
+
+class Context:
+    """The evidence of the user's newest steps, merged. Valid until the next context over the same columns is made.
+
+    Parameters
+    ----------
+    t
+        Now, epoch seconds of stream time.
+    repeats
+        Whether items of the history may be among the candidates: then the inputs say how they recur.
+    likings
+        Genre -> weight, what is said of the taste of a user without steps.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        steps: Steps,
+        t: float,
+        repeats: bool = False,
+        likings: Mapping[str, float] | None = None,
+    ) -> None:
+        self.columns, self.steps, self.t, self.repeats = columns, steps, t, repeats
+        self._likings = columns.content.likings({} if likings is None or len(steps.items) else likings)
+        work, lists = columns.workspace, columns.neighbours
+        work.tick += 1
+        self._tick = work.tick
+        self._n_touched = merge(
+            lists.ids,
+            lists.values,
+            lists.starts,
+            lists.sizes,
+            lists.totals,
+            lists.refs,
+            columns.translation,
+            neighbours.RATE,
+            columns.items.counts[:, N_EVENTS],
+            steps.items,
+            steps.times,
+            t,
+            work.at,
+            work.stamp,
+            work.tick,
+            work.touched,
+            work.evidence,
+        )
+        self.folds = columns.factors.fold_in(steps.items, steps.positive, len(steps.items))
+
+    def bar(self, slots: Slots) -> None:
+        """Keep items out of this request's candidates."""
+        self._check()
+        bar(self.columns.workspace.barred, slots, self._tick)
+
+    def bar_all_but(self, allowed: NDArray[np.bool_]) -> None:
+        """Keep all others out; a mask over all slots."""
+        self.bar(np.flatnonzero(~allowed).astype(np.int32))
+
+    def covisited(self, k: int) -> Slots:
+        """Return the allowed items with the highest evidence of all newest steps."""
+        return self._by_evidence(COMB, k)
+
+    def next_after_last(self, k: int) -> Slots:
+        """Return those with the highest evidence of the newest step alone."""
+        return self._by_evidence(S0, k)
+
+    def lately_covisited(self, k: int) -> Slots:
+        """Return those with the highest decayed evidence."""
+        return self._by_evidence(CDEC, k)
+
+    def _by_evidence(self, column: int, k: int) -> Slots:
+        self._check()
+        work = self.columns.workspace
+        return work.best(work.evidence[:, column], work.touched, self._n_touched, k)
+
+    def near(self, fold: int, k: int) -> Slots:
+        """Return the active items with the highest positive product with one of the user's vectors."""
+        self._check()
+        factors = self.columns.factors
+        scores = factors.active_vectors[FOLDS[fold][0]] @ self.folds[fold]
+        return self.columns.workspace.best(scores, factors.active, len(scores), k)
+
+    def nearest_to_last(self, k: int) -> Slots:
+        """Return the allowed items whose vectors are nearest to that of the newest item."""
+        self._check()
+        columns = self.columns
+        vector = columns.factors.items[SMOOTH, self.steps.items[-1]]
+        slots, cosines = columns.index.search(vector, 2 * k)
+        return columns.workspace.best(cosines, slots, len(slots), k)
+
+    def popular(self, top: TopList, k: int) -> Slots:
+        """Return the first allowed items of a popularity list."""
+        self._check()
+        return self.columns.workspace.first(top.ids, k)
+
+    def little_known(self, below: int, n_sampled: int) -> Slots:
+        """Return allowed items with fewer events than `below`: of all, or of an even sample, another one each second.
+
+        At most `n_sampled` of them, from at most eight times as many.
+        """
+        self._check()
+        columns = self.columns
+        step = max(1, columns.n_slots // (8 * n_sampled))
+        work = columns.workspace
+        n = little_known(
+            int(self.t) % step,
+            step,
+            columns.n_slots,
+            columns.items.counts[:, N_EVENTS],
+            below,
+            work.barred,
+            self._tick,
+            work.found[:n_sampled],
+        )
+        return work.found[:n].copy()
+
+    def taste_match(self, slots: Slots) -> NDArray[np.float32]:
+        """Return how well the labels of items match those of the user's steps, shape (n,)."""
+        out = np.zeros((4, len(slots)), np.float32)
+        self.columns.content.match(self.steps.items, self.steps.positive, slots, self.t, self._likings, out)
+        return np.asarray(out[0] + out[1])
+
+    def inputs(self, slots: Slots) -> NDArray[np.float32]:
+        """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
+        self._check()
+        columns, steps, work, table = self.columns, self.steps, self.columns.workspace, self.columns.items
+        out = np.zeros((inputs.N_INPUTS, len(slots)), np.float32)
+        inputs.fill(
+            out,
+            slots,
+            self.t,
+            columns.n_events,
+            steps.n_events,
+            stage(steps.n_events),
+            table.counts,
+            table.clocks,
+            table.seq_last,
+            table.rates,
+            work.at,
+            work.stamp,
+            self._tick,
+            work.evidence,
+            columns.factors.items,
+            self.folds,
+        )
+        if self.repeats:
+            inputs.fill_repeats(out, slots, steps.items)
+        columns.content.match(steps.items, steps.positive, slots, self.t, self._likings, out[inputs.CONTENT])
+        of_user = inputs.context(steps.items, steps.times, steps.n_events, self.t, table)
+        inputs.finish(out, inputs.of_last(steps.items, self.t, table), of_user)
+        return np.ascontiguousarray(out.T)
+
+    def _check(self) -> None:
+        if self._tick != self.columns.workspace.tick:
+            raise StaleContextError("another request has begun on the same models since this context was made")

@@ -1,0 +1,102 @@
+"""From a user's newest items to what their neighbour lists say of others, merged."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.engine.jit import jit
+from online_models.engine.neighbours import (
+    BACKWARD,
+    CLOSE,
+    CLOSE_S,
+    FORWARD,
+    LIKED,
+    NEAR,
+    NEXT,
+    NEXT_AT,
+    NEXT_TIME,
+    RECENT,
+)
+
+N_STEPS = 20
+"""Steps back whose neighbour lists are merged."""
+
+STEP_FADING = 0.8
+
+CF, CB, CDEC, S0, S1, S2, S3, MK, CL, LK, RZ, RT, COMB = range(13)
+N_EVIDENCE = 13
+"""Columns of what the neighbour lists say of an item."""
+
+MAX_TOUCHED = N_STEPS * 256
+"""Distinct neighbours that a request can meet at most."""
+
+NEVER_COUNT, NEVER_HOURS = 664.0, 22_025.0
+"""Occurrences and hours since a transition that was never seen."""
+
+
+@jit
+def merge(
+    ids: NDArray[np.int32],
+    values: NDArray[np.float32],
+    starts: NDArray[np.int32],
+    sizes: NDArray[np.int32],
+    totals: NDArray[np.float32],
+    refs: NDArray[np.float64],
+    translation: NDArray[np.int32],
+    rate: float,
+    n_events: NDArray[np.float32],
+    history: NDArray[np.int32],
+    times: NDArray[np.float64],
+    t: float,
+    at: NDArray[np.int32],
+    stamp: NDArray[np.int64],
+    tick: int,
+    touched: NDArray[np.int32],
+    evidence: NDArray[np.float32],
+) -> int:
+    """Sum the evidence of the newest steps' lists over all their neighbours; return how many were touched.
+
+    `translation`: own slot of each of the learner's, which the lists hold; -1 for those not known here.
+    `n_events`: per item, for the normalisation of COMB.
+    """
+    n_touched = 0
+    weight = np.float32(1.0)
+    for x in range(min(N_STEPS, history.size)):
+        item = history[history.size - 1 - x]
+        count = totals[item, 0]
+        f0 = weight / (count + np.float32(1.0)) ** np.float32(0.7)
+        f1 = np.float32(1.0) / (count + np.float32(1.0))
+        fade = np.float32(np.exp(-rate * max(t - refs[item], 0.0)))
+        f2 = weight * fade / (totals[item, 1] * fade + np.float32(0.5))
+        f3 = np.float32(f0 / weight / (1.0 + max(t - times[history.size - 1 - x], 0.0) / CLOSE_S))
+        hour = np.float32((t - refs[item]) / 3600.0)
+        for k in range(starts[item], starts[item] + sizes[item]):
+            j = translation[ids[k]] if ids[k] < translation.size else -1
+            if j < 0:
+                continue
+            pair = values[k]
+            if stamp[j] != tick:
+                stamp[j] = tick
+                at[j] = n_touched
+                touched[n_touched] = j
+                evidence[n_touched, :] = 0.0
+                evidence[n_touched, RZ] = NEVER_COUNT
+                evidence[n_touched, RT] = NEVER_HOURS
+                n_touched += 1
+            row = evidence[at[j]]
+            row[CF] += f0 * pair[FORWARD]
+            row[CB] += f0 * pair[BACKWARD]
+            row[CDEC] += f2 * pair[RECENT]
+            row[CL] += f3 * pair[CLOSE]
+            row[LK] += f0 * pair[LIKED]
+            if x < 4:
+                row[S0 + x] += f1 * pair[NEAR]
+                if x == 0:
+                    row[MK] = f1 * pair[NEXT]
+                    if pair[NEXT_AT] >= 0.0:
+                        row[RZ] = count - pair[NEXT_AT]
+                        row[RT] = max(hour - pair[NEXT_TIME], np.float32(0.0))
+        weight *= np.float32(STEP_FADING)
+    for m in range(n_touched):
+        row = evidence[m]
+        row[COMB] = (row[CF] + np.float32(0.5) * row[CB]) / (n_events[touched[m]] + np.float32(1.0)) ** np.float32(0.3)
+    return n_touched

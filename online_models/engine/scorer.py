@@ -1,0 +1,149 @@
+"""Scoring a list with the ranker's published weights: all that serving needs of it."""
+
+from typing import Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.engine.jit import jit
+
+LAYOUT = 2
+"""Of published weights and of the learner's state; another number is refused."""
+
+HIDDEN = (32, 16)
+"""Units of the two layers."""
+
+LEAK = np.float32(0.05)
+CLIP = np.float32(4.0)
+
+
+class SnapshotVersionError(ValueError):
+    """A snapshot's layout is not the one this code reads."""
+
+
+class Weights(msgspec.Struct, array_like=True):
+    """What scores depend on."""
+
+    layout: int
+    names: tuple[str, ...]
+    hidden: tuple[int, int]
+    is_ready: bool
+    statistics: bytes
+    averaged: bytes
+
+
+@jit
+def normalise(
+    features: NDArray[np.float32],
+    of_list: NDArray[np.float32],
+    statistics: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Write each input against all lists and against the mean of this list, shape (n, 2 * n_inputs)."""
+    n = of_list.size
+    scale = np.empty((2, n), np.float32)
+    for k in range(n):
+        between, within = statistics[1, k], statistics[2, k]
+        scale[0, k] = np.float32(1.0) / np.sqrt(within + between + np.float32(1e-12))
+        scale[1, k] = np.float32(1.0) / np.sqrt(within + np.float32(1e-12)) if within > 1e-10 else np.float32(0.0)
+    for m in range(len(features)):
+        for k in range(n):
+            value = features[m, k]
+            out[m, k] = min(max((value - statistics[0, k]) * scale[0, k], -CLIP), CLIP)
+            out[m, n + k] = min(max((value - of_list[k]) * scale[1, k], -CLIP), CLIP)
+
+
+def shapes_of(n_inputs: int, hidden: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Return the shapes of all weights: two layers, the output, and the linear part."""
+    width = 2 * n_inputs
+    one, two = hidden
+    return [(width, one), (one,), (one, two), (two,), (two,), (width,)]
+
+
+class Scorer:
+    """score = w . x + MLP(x), see `ListwiseRanker`. Learns nothing."""
+
+    def __init__(self, n_inputs: int, hidden: tuple[int, int] = HIDDEN) -> None:
+        self.n_inputs = n_inputs
+        self.hidden = hidden
+        self._shapes = shapes_of(n_inputs, hidden)
+        self._statistics = np.zeros((3, n_inputs), np.float32)  # mean, variance between lists, within lists
+        self._averaged = np.zeros(sum(int(np.prod(shape)) for shape in self._shapes), np.float32)
+        self._is_ready = False
+        self._bind()
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._bind()  # copies of views are views of nothing
+
+    def _bind(self) -> None:
+        """Make the views of flat arrays."""
+        self._infer = self._views(self._averaged)
+
+    def _views(self, flat: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        views, start = [], 0
+        for shape in self._shapes:
+            size = int(np.prod(shape))
+            views.append(flat[start : start + size].reshape(shape))
+            start += size
+        return views
+
+    @staticmethod
+    def list_mean(features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean of each input over the candidates of a list: to be logged with those that are shown."""
+        mean: NDArray[np.float32] = features.mean(0)
+        return mean
+
+    def _normalised(
+        self, features: NDArray[np.float32], mean: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        out = np.empty((len(features), 2 * self.n_inputs), np.float32)
+        normalise(features, self.list_mean(features) if mean is None else mean, self._statistics, out)
+        return out
+
+    def predict_many(
+        self, features: NDArray[np.float32], mean: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Score the candidates of one list, shape (n, n_inputs) -> (n,). Changes nothing.
+
+        `mean`: `list_mean` of all candidates, where `features` are only some of them.
+        """
+        x = self._normalised(features, mean)
+        w1, b1, w2, b2, w3, skip = self._infer
+        h1 = x @ w1
+        h1 += b1
+        np.maximum(h1, LEAK * h1, out=h1)
+        h2 = h1 @ w2
+        h2 += b2
+        np.maximum(h2, LEAK * h2, out=h2)
+        return h2 @ w3 + x @ skip
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its scores mean anything yet."""
+        return self._is_ready
+
+    def weights(self, names: tuple[str, ...]) -> bytes:
+        """Return what scoring needs, some 20 KB; `names`: of the inputs. A new ranker can start from it too."""
+        statistics, averaged = self._statistics.tobytes(), self._averaged.tobytes()
+        return msgspec.msgpack.encode(Weights(LAYOUT, names, self.hidden, self.is_ready, statistics, averaged))
+
+    def load(self, weights: bytes, names: tuple[str, ...]) -> Self:
+        """Score by these weights from now on.
+
+        Raises
+        ------
+        SnapshotVersionError
+            If they are for other inputs or another shape.
+        """
+        was = msgspec.msgpack.decode(weights, type=Weights)
+        if (was.layout, was.names, was.hidden) != (LAYOUT, names, self.hidden):
+            raise SnapshotVersionError(
+                f"ranker weights: expected layout {LAYOUT}, {len(names)} inputs, hidden {self.hidden}, "
+                f"got {was.layout}, {len(was.names)}, {was.hidden}"
+            )
+        self._statistics.ravel()[:] = np.frombuffer(was.statistics, np.float32)
+        self._averaged[:] = np.frombuffer(was.averaged, np.float32)
+        self._is_ready = was.is_ready
+        return self

@@ -1,0 +1,45 @@
+"""Compiles, or loads from numba's cache, every kernel that learning and requests need, before the first of them waits.
+
+The first time takes about a minute of one core, later ones some seconds.
+"""
+
+import time
+
+from online_models.learner import Learner
+from online_models.replica import Replica
+from online_models.sources import Alike, Content, Exploration, Nearest, gather
+from online_models.user_view import UserView
+from state.entries import CATALOGUE, MODEL
+from state.memory_store import MemoryStore
+from state.records import CleanEvent, Item
+from state.store import Changes
+
+
+def warm_up() -> float:
+    """Learn a few events and make a list of them; return the seconds that took."""
+    started = time.perf_counter()
+    learner = Learner(organic_share=1e9, max_items=8)
+    store = MemoryStore()
+    for n in range(60):
+        item = Item(item_id=f"i{n % 9}", genres=["g"], release_date="2000")
+        learner.learn_item(item.item_id, item)
+        learner.learn_event(CleanEvent(f"e{n}", "click", f"u{n % 7}", item.item_id, 1_000_000_000_000 + n))
+    changes = Changes()
+    learner.write(changes)
+    changes.upsert(CATALOGUE, "i0", Item(item_id="i0", genres=["g"]))
+    store.commit(changes)
+    learner.written()
+    Learner().restore(store)
+    replica = Replica()
+    replica.apply({table: dict(store.scan_rows(table)) for table in Replica.TABLES}, complete=True)
+    assert store.get_rows(MODEL, ["ranker"])
+    context = replica.context(UserView.of_items(("i0", "i3"), 1_000_000_001_000), repeats=True)
+    context.bar(replica.slots(["i5"]))
+    found = gather(context, (Nearest(), Alike(), Content(), Exploration()))
+    found = gather(context)
+    replica.score(replica.features(context, found.slots))
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    warm_up()

@@ -1,0 +1,64 @@
+// The few calls of Freshet's API that the page needs. An unreachable server and a refusal are different errors.
+
+const TIMEOUT_MS = 8000;
+
+export class LostError extends Error {}
+
+export class RefusedError extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? problem.title ?? `status ${status}`);
+    this.status = status;
+  }
+}
+
+async function call(method, path, { query = {}, body } = {}) {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of Array.isArray(value) ? value : [value]) {
+      if (one !== undefined && one !== null && one !== "") parameters.append(name, one);
+    }
+  }
+  const search = parameters.toString();
+  let answer;
+  try {
+    answer = await fetch(search ? `${path}?${search}` : path, {
+      method,
+      headers: body ? { "content-type": "application/json" } : {},
+      body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  } catch (error) {
+    throw new LostError(error.name === "TimeoutError" ? "it takes too long" : "it does not answer", { cause: error });
+  }
+  const told = await answer.json().catch((error) => {
+    throw new LostError(`its answer (${answer.status}) is no JSON`, { cause: error });
+  });
+  if (!answer.ok) throw new RefusedError(answer.status, told);
+  return told;
+}
+
+const segment = encodeURIComponent;
+
+export const description = () => call("GET", "/openapi.json");
+export const ready = () => call("GET", "/health/ready");
+export const item = (id) => call("GET", `/v1/items/${segment(id)}`);
+export const user = (id) => call("GET", `/v1/users/${segment(id)}`);
+export const list = (path, query) => call("GET", path, { query });
+export const feedback = (id, body) => call("POST", `/v1/users/${segment(id)}/feedback`, { body });
+
+/** Post one event; it is refused as a whole when it is not taken. */
+export async function event(body) {
+  const told = await call("POST", "/v1/events", { body: { events: [body] } });
+  if (told.rejected?.length) throw new RefusedError(400, { detail: told.rejected[0].error });
+  return told;
+}
+
+export const paths = {
+  home: (id) => `/v1/users/${segment(id)}/recommendations`,
+  similar: (id) => `/v1/items/${segment(id)}/similar`,
+  popular: () => "/v1/popular",
+  trending: () => "/v1/trending",
+  search: () => "/v1/search",
+};
+
+export const pause = (ms) => new Promise((done) => setTimeout(done, ms));

@@ -1,0 +1,60 @@
+"""`/v1/items`: the catalogue over HTTP."""
+
+import msgspec
+
+from state.entries import ITEM_ACTIVITY, activity_field
+from state.records import Activity, Item, Watermark
+from state.store import Changes
+from state.topics import ITEMS
+from tests.unit.serving.system import System
+
+
+async def test_a_hidden_or_deleted_item_is_gone_from_lists_at_once(system: System) -> None:
+    """R9"""
+    await system.call("PATCH", "/v1/items/m2", {"status": "hidden"})
+    await system.call("DELETE", "/v1/items/m3")
+    await system.call("PUT", "/v1/items", {"item_id": "m4", "status": "hidden"})
+    assert not {"m2", "m3", "m4"} & set(await system.ids("u1", limit=60))
+    assert [(topic, key) for topic, key, _ in system.log.events.sent] == [(ITEMS, "m2"), (ITEMS, "m3"), (ITEMS, "m4")]
+    assert system.log.events.sent[1][2] is None
+    await system.call("PATCH", "/v1/items/m2", {"status": "active"})
+    assert "m2" in await system.ids("u1", limit=60)
+
+
+async def test_a_patch_changes_the_given_fields_only(system: System) -> None:
+    await system.call("PATCH", "/v1/items/m1", {"price": 3.5, "title": None})
+    item = msgspec.json.decode(system.log.events.sent[0][2] or b"", type=Item)
+    assert item == Item(item_id="m1", genres=["Drama", "G1"], price=3.5)
+    status, problem = await system.call("PATCH", "/v1/items/m1", {"price": "cheap"})
+    assert (status, problem["field"]) == (400, "price")
+    status, problem = await system.call("PATCH", "/v1/items/m1", {"item_id": "m2"})
+    assert (status, problem["field"]) == (400, "item_id")
+
+
+async def test_a_bad_item_does_not_lose_its_neighbours(system: System) -> None:
+    items = [{"item_id": "a"}, {"item_id": "b", "price": -1}, {"item_id": "c", "genres": "War"}, {"item_id": "d"}]
+    status, answer = await system.call("PUT", "/v1/items", {"items": items})
+    assert (status, answer["accepted"], [r["index"] for r in answer["rejected"]]) == (202, 2, [1, 2])
+    status, problem = await system.call("PUT", "/v1/items", {"title": "no id"})
+    assert (status, problem["field"]) == (400, "item_id")
+    status, item = await system.call("GET", "/v1/items/a")
+    assert (status, item["status"], item["counts"]) == (200, "active", {})
+
+
+async def test_an_item_tells_its_activity_over_all_partitions_at_stream_time(system: System) -> None:
+    """R11"""
+    from online_models import activity
+
+    changes = Changes()
+    stream_ts = 1_400_000_000_000
+    for partition, age_ms in enumerate((1_000, 600_000)):
+        part = Activity()
+        activity.add(part, "click", stream_ts - age_ms, stream_ts)
+        changes.upsert(ITEM_ACTIVITY, activity_field(partition, "m1"), part)
+        changes.upsert(ITEM_ACTIVITY, activity_field(partition, "unlisted"), part)
+    changes.advance("features", "clean", 0, Watermark(2, stream_ts))
+    system.flows.commit(changes)
+    for item_id in ("m1", "unlisted"):
+        status, item = await system.call("GET", f"/v1/items/{item_id}")
+        assert (status, item["counts"]) == (200, {"click": 2})
+        assert item["windows"] == {"5m": {"click": 1}, "1h": {"click": 2}, "1d": {"click": 2}}

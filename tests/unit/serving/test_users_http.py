@@ -1,0 +1,60 @@
+"""`/v1/users/{id}`: feedback, and what is told of a user."""
+
+from typing import Any
+
+import pytest
+
+from state.entries import USER_PROFILE
+from state.records import Activity, UserProfile
+from state.store import Changes
+from tests.unit.serving.system import System
+
+
+@pytest.mark.parametrize("kind", ["hide", "dislike"])
+async def test_feedback_is_in_the_very_next_list(system: System, kind: str) -> None:
+    """R5"""
+    (first, *_) = await system.ids("u1", limit=10)
+    status, answer = await system.call("POST", "/v1/users/u1/feedback", {"item_id": first, "type": kind})
+    assert (status, answer["degraded"]) == (202, None)
+    assert first not in await system.ids("u1", limit=60)
+    assert first in await system.ids("u2", limit=60)
+
+
+async def test_an_undo_brings_a_hidden_item_back(system: System) -> None:
+    """R5"""
+    for body in ({"item_id": "m3", "type": "hide"}, {"item_id": "m3", "type": "undo", "value": "hide"}):
+        assert (await system.call("POST", "/v1/users/u1/feedback", body))[0] == 202
+    assert "m3" in await system.ids("u1", limit=60)
+    assert (await system.call("POST", "/v1/users/u1/feedback", {"item_id": "m3", "type": "hide"}))[0] == 202
+    assert "m3" not in await system.ids("u1", limit=60, seen="show")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"type": "like"}, "item_id"),
+        ({"item_id": "m1", "type": "click"}, "type"),
+        ({"item_id": "m1", "type": "rating"}, "value"),
+        ({"item_id": "m1", "type": "like", "extra": 1}, "extra"),
+        ({"item_id": "m1", "type": "undo", "value": "click"}, "value"),
+        ({"item_id": "m1", "type": "like", "ts": 5}, "ts"),
+        ({"item_id": " ", "type": "like"}, "item_id"),
+    ],
+)  # fmt: skip
+async def test_wrong_feedback_is_refused_with_the_field(system: System, body: Any, field: str) -> None:
+    status, problem = await system.call("POST", "/v1/users/u1/feedback", body)
+    assert (status, problem["field"]) == (400, field)
+
+
+async def test_a_user_is_told_with_pending_feedback(system: System) -> None:
+    """R5"""
+    changes = Changes()
+    changes.put(USER_PROFILE, "u1", UserProfile(activity=Activity({"click": 3})))
+    system.flows.commit(changes)
+    for kind in ("like", "save"):
+        await system.call("POST", "/v1/users/u1/feedback", {"item_id": "m1", "type": kind})
+    await system.call("POST", "/v1/users/u1/feedback", {"item_id": "m2", "type": "rating", "value": 4})
+    _, user = await system.call("GET", "/v1/users/u1")
+    assert user["counts"] == {"click": 3, "like": 1, "save": 1, "rating": 1}
+    assert (user["liked"], user["saved"], user["pending"]) == (["m1"], ["m1"], 3)
+    assert user["ratings"] == {"m2": 0.8}
