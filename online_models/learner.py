@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +69,12 @@ class Budget:
         self._credit_s -= self._clock() - started
 
 
-class Slate:
-    """Candidates of one request with the inputs that rank them, shape (n, n_inputs)."""
+class Slate(NamedTuple):
+    """Candidates of one request with what ranks them."""
 
-    __slots__ = ("inputs", "slots")
-
-    def __init__(self, slots: Slots, values: NDArray[np.float32]) -> None:
-        self.slots, self.inputs = slots, values
+    slots: Slots
+    inputs: NDArray[np.float32]
+    """Shape (n, n_inputs)."""
 
 
 class Learner:

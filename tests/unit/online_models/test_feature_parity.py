@@ -47,17 +47,15 @@ group by item
 """
 
 OF_USER = """
-with own as (
-    select *, row_number() over (partition by item order by seq) as nth
-    from log where seq < $seq and user = $user
-)
+with ever as (select * from log where seq < $seq and user = $user),
+newest as (select * from ever order by t desc, item desc limit 100)
 select
-    count(*) as n_user,
+    (select count(*) from ever) as n_user,
     coalesce($t - max(t), 0) / 60 as minutes_since_user,
     count(*) = 0 as is_new_user,
     count(*) filter (t >= $t - 1800) as burst,
-    count(*) filter (nth > 1) as n_repeats
-from own
+    count(*) - count(distinct item) as n_repeats
+from newest
 """
 
 
