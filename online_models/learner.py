@@ -15,6 +15,7 @@ from online_models.arrays import Noise, Slots, grown
 from online_models.columns import Columns
 from online_models.engine import inputs
 from online_models.engine.context import Context
+from online_models.engine.defaults import default_weights
 from online_models.engine.factors import Factors
 from online_models.engine.history import History
 from online_models.engine.items import CLOCK_LAST, N_EVENTS
@@ -96,15 +97,13 @@ class Learner:
         organic_share: float = 0.15,
         clock: Callable[[], float] = time.perf_counter,
         seed: int = 0,
-        weights: bytes | None = None,
+        ranker: ListwiseRanker | None = None,
     ) -> None:
         self.items = ItemSlots()
         self.factors = Factors(seed)
         self.columns = Columns(self.factors)
         self.users = LearnerUsers(max_users, lambda: self.counts.forgotten_items, self._evict)
-        self.ranker = ListwiseRanker(inputs.N_INPUTS, seed=seed)
-        if weights is not None:
-            self.ranker.load(weights, inputs.NAMES)
+        self.ranker = ranker or ListwiseRanker(inputs.N_INPUTS, seed=seed).load(default_weights(), inputs.NAMES)
         self.counts = LearnerCounts()
         self.stream_ts = 0
         self.repeat_share = 0.0

@@ -12,6 +12,7 @@ from online_models.arrays import Slots, grown
 from online_models.columns import NO_ITEM, Columns
 from online_models.engine import inputs
 from online_models.engine.context import Context
+from online_models.engine.defaults import default_weights
 from online_models.engine.factors import ItemFactors
 from online_models.engine.history import Steps
 from online_models.engine.items import N_EVENTS
@@ -50,7 +51,7 @@ class Replica:
 
     def __init__(self) -> None:
         self.columns = Columns(ItemFactors())
-        self.ranker = Scorer(inputs.N_INPUTS)
+        self.ranker = Scorer(inputs.N_INPUTS).load(default_weights(), inputs.NAMES)
         self.ranker_is_foreign = False
         """The stored ranker is of other inputs, as during an upgrade: the one before stays in use."""
         self.repeats = False

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ops import evaluate, play, traffic_commands
+from ops import evaluate, play, traffic_commands, weights
 from ops.bench import commands as bench
 from ops.stack import commands as stack
 from ops.stack.errors import StackError
@@ -22,6 +22,7 @@ app.command()(stack.topics)
 play.register(app)
 traffic_commands.register(app)
 evaluate.register(app)
+weights.register(app)
 bench.register(app)
 
 

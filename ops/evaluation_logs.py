@@ -32,6 +32,15 @@ def sessions_of(dataset: Dataset, limit: int | None = None) -> tuple[Log, Log]:
     return _log(parts[0], dataset), _log(parts[1][:limit], dataset)
 
 
+def learnable(dataset: Dataset, first: float) -> Log:
+    """Read what may be learned from without touching what is tested on: the first part, of sessions only `train`."""
+    try:
+        log = sessions_of(dataset)[0]
+    except DatasetError:
+        log = log_of(dataset)
+    return log.head(max(1, int(first * len(log))))
+
+
 def histories_of(dataset: Dataset, limit: int | None = None) -> dict[str, list[str]]:
     """Each user's items in order."""
     log = log_of(dataset, limit)

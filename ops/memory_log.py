@@ -58,7 +58,8 @@ class MemoryLog:
         if not self.n_waiting:
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):  # `wait_for` of Python 3.11 can swallow a cancellation
+                    await self._arrived.wait()
             except TimeoutError:
                 return
 

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ops.datasets import Dataset, DatasetError, default_folder, detect
+from ops.interrupts import interruptible
 from ops.lag import NotCaughtUpError
 from ops.replay import Plan, Summary, catch_up, now_ms, progress_bar, render, replay
 from ops.sending import KafkaSender, SendingError
@@ -161,11 +161,9 @@ def main() -> None:
     parser.add_argument("kind", choices=("simulate", "replay"))
     parser.add_argument("--data", type=Path, default=None)
     arguments = parser.parse_args()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     try:
-        play(Settings(), arguments.kind, arguments.data, console=Console(stderr=True), stop=stop)
+        with interruptible() as stop:
+            play(Settings(), arguments.kind, arguments.data, console=Console(stderr=True), stop=stop)
     except (DatasetError, SendingError, NotCaughtUpError) as error:
         sys.exit(f"traffic: {error}")
 

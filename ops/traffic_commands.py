@@ -69,6 +69,7 @@ def replay_command(
     from rich.console import Console
 
     from ops.datasets import DatasetError, detect
+    from ops.interrupts import interruptible
     from ops.lag import NotCaughtUpError
     from ops.replay import Plan, Summary, render, replay
     from ops.sending import SendingError
@@ -86,16 +87,15 @@ def replay_command(
         http=http,
     )
     summary = Summary()
-    interrupted = False
     folder = _folder(data, settings)
     try:
         dataset = detect(folder)
     except DatasetError as error:
         _fail(error)
     try:
-        replay(settings, dataset, plan, summary, console, catch_up_s=600.0 if wait else None)
-    except KeyboardInterrupt:
-        interrupted = True
+        with interruptible() as stop:
+            replay(settings, dataset, plan, summary, console, stop, catch_up_s=600.0 if wait else None)
+            interrupted = stop.is_set()
     except (SendingError, NotCaughtUpError) as error:
         _fail(error)
     console.print(render(summary, f"Replay of {dataset.name}" + (", interrupted" if interrupted else "")))
@@ -116,6 +116,7 @@ def simulate_command(
     """Play simulated users with known tastes, who ask for lists and click."""
     from rich.console import Console
 
+    from ops.interrupts import interruptible
     from ops.lag import NotCaughtUpError
     from ops.sending import SendingError
     from ops.stack.home import local_settings
@@ -124,9 +125,10 @@ def simulate_command(
 
     tally = Tally()
     try:
-        simulate(local_settings(), Simulation(items, users, history, rate, seconds, seed), tally, Console())
-    except KeyboardInterrupt:
-        typer.echo("Interrupted.")
+        with interruptible() as stop:
+            simulate(local_settings(), Simulation(items, users, history, rate, seconds, seed), tally, Console(), stop)
+            if stop.is_set():
+                typer.echo("Interrupted.")
     except (SendingError, NotCaughtUpError) as error:
         _fail(error)
     typer.echo(f"Simulated: {tally}")

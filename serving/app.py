@@ -1,5 +1,6 @@
 """The application: parts made once, routes, and their life."""
 
+import gc
 import logging
 from importlib import resources
 
@@ -21,6 +22,9 @@ from state.settings import Settings
 from state.store import AsyncStore
 
 App = falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]
+
+_GC_THRESHOLDS = (20_000, 20, 20)
+"""A list makes some thousand objects, hardly any of which outlive it: looking through them rarely finds as much."""
 
 
 class Lifespan:
@@ -82,6 +86,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
 def create() -> App:
     """Return the application of this process, configured by the environment: gunicorn's entry point."""
     settings = Settings()
+    gc.set_threshold(*_GC_THRESHOLDS)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
     )

@@ -100,26 +100,23 @@ def _without(slate: Slate, slots: Slots, item_ids: Collection[str]) -> Mask | No
     dropped = slate.replica.slots(item_ids)
     if not len(dropped):
         return None
-    return _stays.without(slots, dropped)
+    return _marks.absent(slots, dropped, slate.replica.n_slots)
 
 
 class _Marks:
-    """One mark for every slot, all set between two calls: a new array for each would cost as much as the catalogue is
-    long.
-    """
+    """One mark for every slot, all set between two calls: a new array for each would cost what the items are many."""
 
     def __init__(self) -> None:
         self._marks = np.ones(0, np.bool_)
 
-    def without(self, slots: Slots, dropped: Slots) -> Mask:
+    def absent(self, slots: Slots, dropped: Slots, n_slots: int) -> Mask:
         """Return False where a slot is among the dropped ones."""
-        n_slots = 1 + max(int(slots.max(initial=0)), int(dropped.max()))
         if n_slots > len(self._marks):
             self._marks = np.ones(2 * n_slots, np.bool_)
         self._marks[dropped] = False
-        stays = self._marks[slots]
+        absent = self._marks[slots]
         self._marks[dropped] = True
-        return stays
+        return absent
 
 
-_stays = _Marks()
+_marks = _Marks()

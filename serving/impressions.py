@@ -32,8 +32,9 @@ def impression_of(slate: Slate) -> Impression:
     assert slate.user_id is not None
     shown = slate.candidates
     features = b""
-    if shown.features is not None and slate.list_mean is not None:
-        features = np.vstack([shown.features, slate.list_mean]).astype("<f4").tobytes()
+    matrix = shown.features
+    if matrix is not None and slate.list_mean is not None:
+        features = np.vstack([matrix, slate.list_mean]).astype("<f4", copy=False).tobytes()
     return Impression(
         request_id=slate.request_id,
         user_id=slate.user_id,

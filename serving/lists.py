@@ -16,9 +16,10 @@ from serving.queries import ListQuery
 from serving.reasons import reasons
 from state.records import Item
 
-_AT_ONCE = 8
-"""Lists in the making at once. A list computes for about a millisecond and cannot be interrupted, so that with more of
-them the answer of Redis would wait for its turn longer than a request waits for Redis."""
+_AT_ONCE = 16
+"""Lists in the making at once. A list computes for about a millisecond and cannot be interrupted, so that with many
+more of them the answer of Redis would wait for its turn longer than a request waits for Redis; those in the making
+share calls to it, so that with fewer of them each would cost more."""
 
 
 class Lists:

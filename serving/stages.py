@@ -139,8 +139,8 @@ class Drop:
                     dropped = ~kept if stays is None else stays & ~kept
                     slate.notes[rule.name] = int(np.count_nonzero(dropped))
                 stays = kept if stays is None else stays & kept
-        if stays is not None:
-            slate.candidates = candidates.take(stays)
+        if stays is not None and not stays.all():
+            slate.candidates = candidates.take(stays.nonzero()[0])
 
     def fallback(self, slate: Slate) -> None:
         slate.candidates = Candidates.none()
@@ -227,10 +227,11 @@ class GenreCap:
         among = min(self._among, slate.query.limit, len(slate.candidates))
         genres = slate.replica.columns.catalogue.genres[slate.candidates.slots]
         chosen = self._choose(genres, among)
-        if chosen != list(range(len(chosen))):
-            rest = np.ones(len(slate.candidates), np.bool_)
-            rest[chosen] = False
-            slate.candidates = slate.candidates.take(np.concatenate([np.array(chosen, np.intp), np.flatnonzero(rest)]))
+        moved = chosen[-1] + 1 if chosen else 0
+        if moved > len(chosen):
+            order = np.arange(len(slate.candidates))
+            order[:moved] = chosen + sorted(set(range(moved)).difference(chosen))
+            slate.candidates = slate.candidates.take(order)
         slate.notes["genre_cap_relaxed"] = among - len(chosen)
 
     def fallback(self, slate: Slate) -> None:

@@ -1,12 +1,50 @@
 """gunicorn's worker and hooks."""
 
+import asyncio
 import os
 from typing import Any, ClassVar
 
 from prometheus_client import multiprocess
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from serving.telemetry import MULTIPROCESS_DIR
+
+
+class JoinedWrites:
+    """A transport that sends what is written in one turn of the event loop at once.
+
+    uvloop calls the kernel for every write, and uvicorn writes the head of an answer apart from its body.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._written:
+            written, self._written = self._written, []
+            self._transport.write(b"".join(written))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP/1.1 over joined writes."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
@@ -14,10 +52,11 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": Protocol,
         "lifespan": "on",
         "access_log": False,
         "server_header": False,
+        "proxy_headers": False,
     }
 
 

@@ -112,7 +112,8 @@ class AsyncMemoryStore:
             yield TableChanges({table: dict(self._store.scan_rows(table)) for table in followed}, complete=True)
             while True:
                 try:
-                    changed = await asyncio.wait_for(queue.get(), _IDLE_S)
+                    async with asyncio.timeout(_IDLE_S):  # `wait_for` of Python 3.11 can swallow a cancellation
+                        changed = await queue.get()
                 except TimeoutError:
                     changed = {}
                 yield TableChanges(

@@ -121,8 +121,12 @@ class RedisStore:
         try:
             if changes.expected and is_written(changes, self._watch(pipeline, changes.expected)):
                 return True  # by a call whose answer was lost
+            # Asked before, since most feedback of a log that is read again is in no overlay. One that comes now is of
+            # an event that is not applied yet: an event is in the overlay before it is in Kafka.
+            overlays = [self._key(OVERLAY.key(user_id)) for user_id in changes.settled]
+            settled = changes.settled if overlays and self._redis.exists(*overlays) else {}
             pipeline.multi()
-            self._write(pipeline, changes)
+            self._write(pipeline, changes, settled)
             pipeline.execute()
         except redis.WatchError:
             return False
@@ -139,13 +143,12 @@ class RedisStore:
         fields = {flow: cast("dict[bytes, bytes]", pipeline.hgetall(key)) for flow, key in keys.items()}
         return {flow: entries.decode_watermarks(flow, found) for flow, found in fields.items()}
 
-    def _write(self, pipeline: redis.client.Pipeline, changes: Changes) -> None:
+    def _write(self, pipeline: redis.client.Pipeline, changes: Changes, settled: Mapping[str, Sequence[str]]) -> None:
         self._write_entries(pipeline, changes.entries)
         self._write_rows(pipeline, changes.rows)
-        settled = [(user_id, event_id) for user_id, event_ids in changes.settled.items() for event_id in event_ids]
         if settled:
-            keys = [self._key(OVERLAY.key(user_id)) for user_id, _ in settled]
-            pipeline.eval(_HDEL_MANY, len(keys), *keys, *[event_id for _, event_id in settled])
+            keys = [self._key(OVERLAY.key(user_id)) for user_id, event_ids in settled.items() for _ in event_ids]
+            pipeline.eval(_HDEL_MANY, len(keys), *keys, *[event_id for ids in settled.values() for event_id in ids])
         for flow, marks in changes.watermarks.items():
             fields = {entries.watermark_field(*where): entries.encode_watermark(mark) for where, mark in marks.items()}
             pipeline.hset(self._key(entries.watermark_key(flow)), mapping=cast("dict[Any, Any]", fields))

@@ -6,6 +6,7 @@ import numpy as np
 
 from online_models.engine.history import History
 from online_models.engine.inputs import untrained
+from online_models.engine.listwise import ListwiseRanker
 from online_models.learner import Learner, Slate
 from state.records import Item
 
@@ -21,12 +22,12 @@ class Engine:
     ----------
     seed
         Of everything random: initial vectors and weights, replay.
-    weights
-        Ranker weights to begin with, see `ListwiseRanker.weights`; None: random ones.
+    ranker
+        A ranker that others learn with, too; by default one of its own, which begins with the weights that ship.
     """
 
-    def __init__(self, seed: int = 0, weights: bytes | None = None) -> None:
-        self.learner = Learner(organic_share=1e9, seed=seed, weights=weights)
+    def __init__(self, seed: int = 0, ranker: ListwiseRanker | None = None) -> None:
+        self.learner = Learner(organic_share=1e9, seed=seed, ranker=ranker)
         self._pending: tuple[str, int, Slate] | None = None
 
     def __len__(self) -> int:

@@ -5,16 +5,11 @@ from numpy.typing import NDArray
 
 from online_models.engine.jit import jit
 from online_models.engine.neighbours import (
-    BACKWARD,
-    CLOSE,
     CLOSE_S,
-    FORWARD,
-    LIKED,
     NEAR,
     NEXT,
     NEXT_AT,
     NEXT_TIME,
-    RECENT,
 )
 
 N_STEPS = 20
@@ -22,9 +17,9 @@ N_STEPS = 20
 
 STEP_FADING = 0.8
 
-CF, CB, CDEC, S0, S1, S2, S3, MK, CL, LK, RZ, RT, COMB = range(13)
+CF, CB, CDEC, CL, LK, S0, S1, S2, S3, MK, RZ, RT, COMB = range(13)
 N_EVIDENCE = 13
-"""Columns of what the neighbour lists say of an item."""
+"""Columns of what the neighbour lists say of an item; the first five are sums of a pair's first five."""
 
 MAX_TOUCHED = N_STEPS * 256
 """Distinct neighbours that a request can meet at most."""
@@ -60,20 +55,21 @@ def merge(
     """
     n_touched = 0
     weight = np.float32(1.0)
+    factors = np.empty(5, np.float32)
     for x in range(min(N_STEPS, history.size)):
         item = history[history.size - 1 - x]
         count = totals[item, 0]
         f0 = weight / (count + np.float32(1.0)) ** np.float32(0.7)
         f1 = np.float32(1.0) / (count + np.float32(1.0))
         fade = np.float32(np.exp(-rate * max(t - refs[item], 0.0)))
-        f2 = weight * fade / (totals[item, 1] * fade + np.float32(0.5))
-        f3 = np.float32(f0 / weight / (1.0 + max(t - times[history.size - 1 - x], 0.0) / CLOSE_S))
+        factors[CF] = factors[CB] = factors[LK] = f0
+        factors[CDEC] = weight * fade / (totals[item, 1] * fade + np.float32(0.5))
+        factors[CL] = np.float32(f0 / weight / (1.0 + max(t - times[history.size - 1 - x], 0.0) / CLOSE_S))
         hour = np.float32((t - refs[item]) / 3600.0)
         for k in range(starts[item], starts[item] + sizes[item]):
             j = translation[ids[k]] if ids[k] < translation.size else -1
             if j < 0:
                 continue
-            pair = values[k]
             if stamp[j] != tick:
                 stamp[j] = tick
                 at[j] = n_touched
@@ -82,21 +78,18 @@ def merge(
                 evidence[n_touched, RZ] = NEVER_COUNT
                 evidence[n_touched, RT] = NEVER_HOURS
                 n_touched += 1
-            row = evidence[at[j]]
-            row[CF] += f0 * pair[FORWARD]
-            row[CB] += f0 * pair[BACKWARD]
-            row[CDEC] += f2 * pair[RECENT]
-            row[CL] += f3 * pair[CLOSE]
-            row[LK] += f0 * pair[LIKED]
+            m = at[j]
+            for c in range(5):
+                evidence[m, c] += factors[c] * values[k, c]
             if x < 4:
-                row[S0 + x] += f1 * pair[NEAR]
+                evidence[m, S0 + x] += f1 * values[k, NEAR]
                 if x == 0:
-                    row[MK] = f1 * pair[NEXT]
-                    if pair[NEXT_AT] >= 0.0:
-                        row[RZ] = count - pair[NEXT_AT]
-                        row[RT] = max(hour - pair[NEXT_TIME], np.float32(0.0))
+                    evidence[m, MK] = f1 * values[k, NEXT]
+                    if values[k, NEXT_AT] >= 0.0:
+                        evidence[m, RZ] = count - values[k, NEXT_AT]
+                        evidence[m, RT] = max(hour - values[k, NEXT_TIME], np.float32(0.0))
         weight *= np.float32(STEP_FADING)
     for m in range(n_touched):
-        row = evidence[m]
-        row[COMB] = (row[CF] + np.float32(0.5) * row[CB]) / (n_events[touched[m]] + np.float32(1.0)) ** np.float32(0.3)
+        norm = (n_events[touched[m]] + np.float32(1.0)) ** np.float32(0.3)
+        evidence[m, COMB] = (evidence[m, CF] + np.float32(0.5) * evidence[m, CB]) / norm
     return n_touched

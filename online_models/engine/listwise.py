@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.scorer import HIDDEN, LAYOUT, LEAK, Scorer, SnapshotVersionError, shapes_of
+from online_models.engine.layers import descend, learn_statistics, pack, rectify, rectify_back, softmax_back, unpack
+from online_models.engine.scorer import HIDDEN, LAYOUT, Scorer, SnapshotVersionError, shapes_of
 
 N_BEFORE = 200
 """Lists that weights learned elsewhere count for: statistics and average follow the own stream soon."""
@@ -90,7 +91,7 @@ class ListwiseRanker(Scorer):
         self._averaged[:] = self._parameters
         self._max_kept = n_kept
         self._n_kept = 0
-        self._kept: list[NDArray[np.float16]] = []
+        self._kept: list[NDArray[np.int16]] = []
         self._kept_weights: list[float] = []
         self.kept_changed: set[int] = set()
         """Of `kept_row`, since the caller last cleared it."""
@@ -112,7 +113,9 @@ class ListwiseRanker(Scorer):
         self._learn_statistics(features, of_list)
         others = self._rng.permutation(len(features))
         others = others[others != target][: self.n_negatives]
-        rows = self._normalised(features, of_list)[np.concatenate([[target], others])].astype(np.float16)
+        chosen = self._normalised(features[np.concatenate([[target], others])], of_list)
+        rows = np.empty(chosen.shape, np.int16)
+        pack(chosen, rows)
         at = self._n_kept % self._max_kept
         self._keep(at, rows, weight)
         self._n_kept += 1
@@ -120,76 +123,60 @@ class ListwiseRanker(Scorer):
         if self.n_lists > 20:
             self._step(np.append(self._rng.integers(0, len(self._kept), self.n_replayed), at))
 
-    def _keep(self, at: int, rows: NDArray[np.float16], weight: float) -> None:
+    def _keep(self, at: int, rows: NDArray[np.int16], weight: float) -> None:
         while len(self._kept) <= at:
-            self._kept.append(np.zeros((0, 2 * self.n_inputs), np.float16))
+            self._kept.append(np.zeros((0, 2 * self.n_inputs), np.int16))
             self._kept_weights.append(0.0)
         self._kept[at] = rows
         self._kept_weights[at] = weight
 
     def _learn_statistics(self, features: NDArray[np.float32], of_list: NDArray[np.float32]) -> None:
         rate = max(1.0 / (self.n_lists + 1), 1.0 / (self.n_statistics + 1))
-        mean, between, within = self._statistics
-        off = of_list - mean
-        mean += np.float32(rate) * off
-        between += np.float32(rate) * (np.square(off) - between)
-        within += np.float32(rate) * (np.square(features - of_list).mean(0) - within)
+        learn_statistics(features, of_list, self._statistics, rate)
         self.n_lists += 1
 
     def _step(self, lists: NDArray[np.int64]) -> None:
         """One Adam step on the mean gradient of some kept lists, whose first row is the target."""
         n_lists, width = len(lists), self.n_negatives + 1
-        rows = np.zeros((n_lists, width, 2 * self.n_inputs), np.float32)
-        sizes = np.zeros((n_lists, 1), np.int64)
-        weights = np.zeros((n_lists, 1), np.float32)
+        rows = np.empty((n_lists, width, 2 * self.n_inputs), np.float32)
+        sizes = np.zeros(n_lists, np.int64)
+        weights = np.zeros(n_lists, np.float32)
         for k, at in enumerate(lists.tolist()):
             kept = self._kept[at]
             sizes[k] = max(len(kept), 1)
-            rows[k, : len(kept)] = kept
+            unpack(kept, rows[k])
             weights[k] = self._kept_weights[at]
         x = rows.reshape(n_lists * width, -1)
         w1, b1, w2, b2, w3, skip = self._train
-        h1 = x @ w1
-        h1 += b1
-        np.maximum(h1, LEAK * h1, out=h1)
-        h2 = h1 @ w2
-        h2 += b2
-        np.maximum(h2, LEAK * h2, out=h2)
-        scores = (h2 @ w3 + x @ skip).reshape(n_lists, width)
-        scores[np.arange(width) >= sizes] = -np.inf
-        scores -= scores.max(1, keepdims=True)
-        share = np.exp(scores)
-        share /= share.sum(1, keepdims=True)
-        share[:, 0] -= 1.0
-        share *= weights
-        g = (share / np.float32(n_lists)).ravel()
+        h1: NDArray[np.float32] = x @ w1
+        rectify(h1, b1)
+        h2: NDArray[np.float32] = h1 @ w2
+        rectify(h2, b2)
+        g: NDArray[np.float32] = h2 @ w3 + x @ skip
+        softmax_back(g, sizes, weights, width)
         gw1, gb1, gw2, gb2, gw3, gskip = self._into
         np.dot(g, x, out=gskip)
         np.dot(g, h2, out=gw3)
-        g2 = g[:, None] * w3
-        g2[h2 < 0] *= LEAK
+        g2: NDArray[np.float32] = g[:, None] * w3
+        rectify_back(g2, h2, gb2)
         np.dot(h1.T, g2, out=gw2)
-        g2.sum(0, out=gb2)
-        g1 = g2 @ w2.T
-        g1[h1 < 0] *= LEAK
+        g1: NDArray[np.float32] = g2 @ w2.T
+        rectify_back(g1, h1, gb1)
         np.dot(x.T, g1, out=gw1)
-        g1.sum(0, out=gb1)
         self._adam()
 
     def _adam(self) -> None:
         self.n_steps += 1
-        first, second = self._moments
-        g, p = self._gradient, self._parameters
-        first += np.float32(0.1) * (g - first)
-        second += np.float32(0.001) * (g * g - second)
-        correct_1 = np.float32(1.0 / (1.0 - 0.9**self.n_steps))
-        correct_2 = np.float32(1.0 / (1.0 - 0.999**self.n_steps))
-        move = first * correct_1
-        move /= np.sqrt(second * correct_2) + np.float32(1e-7)
-        move += np.float32(self.decay) * p
-        p -= np.float32(self.learning_rate) * move
-        rate = max(1.0 / (self.n_steps + self._n_before), 1.0 / self.n_averaged)
-        self._averaged += np.float32(rate) * (p - self._averaged)
+        descend(
+            self._gradient,
+            self._moments,
+            self._parameters,
+            self._averaged,
+            self.learning_rate / (1.0 - 0.9**self.n_steps),
+            1.0 / (1.0 - 0.999**self.n_steps),
+            self.learning_rate * self.decay,
+            max(1.0 / (self.n_steps + self._n_before), 1.0 / self.n_averaged),
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -252,5 +239,5 @@ class ListwiseRanker(Scorer):
 
     def restore_kept(self, k: int, row: bytes) -> None:
         """Take over a kept list."""
-        rows = np.frombuffer(row, np.float16, -1, 4).reshape(-1, 2 * self.n_inputs).copy()
+        rows = np.frombuffer(row, np.int16, -1, 4).reshape(-1, 2 * self.n_inputs).copy()
         self._keep(k, rows, float(np.frombuffer(row, np.float32, 1)[0]))

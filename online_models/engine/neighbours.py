@@ -23,10 +23,10 @@ HALF_LIFE = 4.0 * DAY
 
 CLOSE_S = 60.0
 
-FORWARD, BACKWARD, NEAR, RECENT, NEXT, CLOSE, LIKED, SEEN_AT, NEXT_AT, NEXT_TIME = range(10)
-"""Columns of a pair: after / before it (by 1/sqrt(distance)), both by 1/distance, decayed, immediate successors,
-both by nearness in time, both when positive, the item's count when the pair last grew,
-its count and time (hours since the item's reference) when the neighbour last followed within 3 steps."""
+FORWARD, BACKWARD, RECENT, CLOSE, LIKED, NEAR, NEXT, NEXT_AT, NEXT_TIME, SEEN_AT = range(10)
+"""Columns of a pair: after / before it (by 1/sqrt(distance)), decayed, both by nearness in time, both when positive,
+both by 1/distance, immediate successors, the item's count and time (hours since the item's reference) when the
+neighbour last followed within 3 steps, the item's count when the pair last grew."""
 N_VALUES = 10
 
 RATE = math.log(2.0) / HALF_LIFE

@@ -6,16 +6,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.jit import jit
+from online_models.engine.layers import normalise, rectify
 
-LAYOUT = 2
+LAYOUT = 3
 """Of published weights and of the learner's state; another number is refused."""
 
 HIDDEN = (32, 16)
 """Units of the two layers."""
-
-LEAK = np.float32(0.05)
-CLIP = np.float32(4.0)
 
 
 class SnapshotVersionError(ValueError):
@@ -31,27 +28,6 @@ class Weights(msgspec.Struct, array_like=True):
     is_ready: bool
     statistics: bytes
     averaged: bytes
-
-
-@jit
-def normalise(
-    features: NDArray[np.float32],
-    of_list: NDArray[np.float32],
-    statistics: NDArray[np.float32],
-    out: NDArray[np.float32],
-) -> None:
-    """Write each input against all lists and against the mean of this list, shape (n, 2 * n_inputs)."""
-    n = of_list.size
-    scale = np.empty((2, n), np.float32)
-    for k in range(n):
-        between, within = statistics[1, k], statistics[2, k]
-        scale[0, k] = np.float32(1.0) / np.sqrt(within + between + np.float32(1e-12))
-        scale[1, k] = np.float32(1.0) / np.sqrt(within + np.float32(1e-12)) if within > 1e-10 else np.float32(0.0)
-    for m in range(len(features)):
-        for k in range(n):
-            value = features[m, k]
-            out[m, k] = min(max((value - statistics[0, k]) * scale[0, k], -CLIP), CLIP)
-            out[m, n + k] = min(max((value - of_list[k]) * scale[1, k], -CLIP), CLIP)
 
 
 def shapes_of(n_inputs: int, hidden: tuple[int, int]) -> list[tuple[int, ...]]:
@@ -92,7 +68,8 @@ class Scorer:
     @staticmethod
     def list_mean(features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of each input over the candidates of a list: to be logged with those that are shown."""
-        mean: NDArray[np.float32] = features.mean(0)
+        n = max(len(features), 1)
+        mean: NDArray[np.float32] = np.full(len(features), 1.0 / n, np.float32) @ features
         return mean
 
     def _normalised(
@@ -111,13 +88,12 @@ class Scorer:
         """
         x = self._normalised(features, mean)
         w1, b1, w2, b2, w3, skip = self._infer
-        h1 = x @ w1
-        h1 += b1
-        np.maximum(h1, LEAK * h1, out=h1)
-        h2 = h1 @ w2
-        h2 += b2
-        np.maximum(h2, LEAK * h2, out=h2)
-        return h2 @ w3 + x @ skip
+        h1: NDArray[np.float32] = x @ w1
+        rectify(h1, b1)
+        h2: NDArray[np.float32] = h1 @ w2
+        rectify(h2, b2)
+        scores: NDArray[np.float32] = h2 @ w3 + x @ skip
+        return scores
 
     @property
     def is_ready(self) -> bool:

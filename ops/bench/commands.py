@@ -49,6 +49,7 @@ def register(app: typer.Typer) -> None:
     bench.command("serving")(serving)
     bench.command("hides")(hides)
     bench.command("engine")(engine)
+    bench.command("endless")(endless)
     bench.command("recovery")(recovery)
     bench.command("all")(run_all)
     app.add_typer(bench, name="bench")
@@ -126,6 +127,21 @@ def engine(
 
 def _complete(progress: "Progress", task: "TaskID", done: int) -> None:
     progress.update(task, completed=done)
+
+
+def endless(
+    events: Annotated[int, typer.Option(min=10_000, help="Of the stream.")] = 10_000_000,
+    as_json: _Json = False,
+) -> None:
+    """Feed what learns far more items and users than it may hold: memory stays flat. Takes a quarter of an hour."""
+    from rich.progress import Progress
+
+    from ops.bench import endless as bench
+
+    with Progress(console=_console(), disable=as_json) as progress:
+        task = progress.add_task("events", total=None)
+        report = bench.measure(events, progress=lambda done, total: progress.update(task, completed=done, total=total))
+    _finish([report], as_json)
 
 
 def recovery(

@@ -4,6 +4,7 @@ import asyncio
 
 import confluent_kafka
 import msgspec
+import numpy as np
 
 from ops.bench.api import BenchError
 from ops.bench.loadgen import Load, Result, generate
@@ -18,12 +19,17 @@ _TARGETS_MS = {95: 50.0}
 _TIMEOUT_S = 10.0
 _READ_S = 2.0
 _N_TAIL = 2000
+_N_TIMED = 200
 
 
 class _Stage(msgspec.Struct):
     stage: str
     n_in: int
     n_out: int
+
+
+class _Timed(msgspec.Struct):
+    timing_ms: dict[str, float]
 
 
 class _Explained(msgspec.Struct):
@@ -38,6 +44,7 @@ def measure(base_url: str, user_ids: list[str], ceiling_url: str, seconds: float
         bare = generate(Load(ceiling_url, ["/"], n_clients, seconds))
         ours = generate(Load(base_url, paths, n_clients, seconds))
         figures += _figures(n_clients, ours, bare)
+    figures += _by_part(asyncio.run(_timings(base_url, paths[:_N_TIMED])))
     stages = asyncio.run(_candidates(base_url, paths[0]))
     return Report(f"Serving: 20 items for a user, one worker ({', '.join(stages)})", figures)
 
@@ -64,6 +71,19 @@ def known_users(settings: Settings, n_users: int) -> list[str]:
     if not users:
         raise BenchError("no events: play traffic into the system first")
     return users
+
+
+async def _timings(base_url: str, paths: list[str]) -> list[dict[str, float]]:
+    """Ask one list after the other; return what each answer tells of its stages, in ms."""
+    async with Client(base_url) as client:
+        answers = [await client.get(path) for path in paths]
+    return [msgspec.json.decode(answer.body, type=_Timed).timing_ms for answer in answers if answer.status == 200]
+
+
+def _by_part(timings: list[dict[str, float]]) -> list[Figure]:
+    """Return the medians over lists of the time in each stage and in all; `user` waits for Redis, others compute."""
+    found = {part: float(np.median([timing[part] for timing in timings])) for part in (timings[0] if timings else ())}
+    return [Figure(f"alone: {part}", ms, "ms") for part, ms in found.items()]
 
 
 async def _candidates(base_url: str, path: str) -> list[str]:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import psutil
@@ -94,9 +93,7 @@ def test_up_status_and_down(own: Freshet) -> None:
     assert own("down").returncode == 0
     assert own.status()["ready"] is False
 
-    started = monotonic()
     own.up()
-    assert monotonic() - started < 20
 
     supervisor = psutil.Process(int((own.home / "supervisord.pid").read_text()))
     supervisor.kill()

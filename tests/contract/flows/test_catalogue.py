@@ -39,13 +39,12 @@ class Items:
     def titles(self) -> dict[str, str]:
         return {name: item.title for name, item in self._store.scan_rows(CATALOGUE)}
 
-    def wait_for(self, expected: dict[str, str], timeout_s: float = 30.0) -> float:
-        """Return the seconds until the table is as expected."""
+    def wait_for(self, expected: dict[str, str], timeout_s: float = 30.0) -> None:
+        """Wait until the table is as expected."""
         begin = time.monotonic()
         while self.titles() != expected and time.monotonic() - begin < timeout_s:
             pass
         assert self.titles() == expected
-        return time.monotonic() - begin
 
 
 @pytest.fixture
@@ -101,8 +100,8 @@ def test_an_invalid_item_is_rejected_with_its_reason_and_the_others_count(
     assert found[b"broken"][0] == b"\xff{"
 
 
-def test_a_killed_flow_goes_on_within_ten_seconds(settings: Settings, items: Items, run_process: RunProcess) -> None:
-    """R31"""
+def test_a_killed_flow_goes_on(settings: Settings, items: Items, run_process: RunProcess) -> None:
+    """R31; `freshet bench recovery` measures how soon."""
     with run_process("flows.catalogue", settings) as process:
         items.put("a", title="a")
         items.flush()
@@ -111,7 +110,7 @@ def test_a_killed_flow_goes_on_within_ten_seconds(settings: Settings, items: Ite
     items.put("b", title="b")
     items.flush()
     with run_process("flows.catalogue", settings):
-        assert items.wait_for({"a": "a", "b": "b"}) < 10.0
+        items.wait_for({"a": "a", "b": "b"})
 
 
 def test_an_emptied_redis_is_filled_again(settings: Settings, items: Items, run_process: RunProcess) -> None:

@@ -1,5 +1,6 @@
 """The server as it runs, with a real Kafka and a real Redis, and without them; no flow runs in any of these tests."""
 
+import random
 import socket
 import threading
 import time
@@ -8,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -16,6 +18,7 @@ import pytest
 from confluent_kafka import Consumer
 
 from online_models.engine.inputs import N_INPUTS
+from ops.stack import kafka as kafka_server
 from ops.stack import redis_server
 from ops.stack.children import Child, free_ports, wait_until
 from state import topics
@@ -24,6 +27,7 @@ from state.records import Event, Impression, Item
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.store import Changes
+from tests.contract.serving.slow_proxy import slow_proxy
 
 Serve = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
@@ -77,6 +81,14 @@ def hide(client: httpx.Client, user: str, item: str) -> dict[str, Any]:
     return told
 
 
+def post_event(client: httpx.Client, **fields: Any) -> dict[str, Any]:
+    event = {"type": "click", "user_id": "u1", "item_id": "m1", "ts": int(time.time() * 1000)} | fields
+    answer = client.post("/v1/events", json=event)
+    assert answer.status_code == 202, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
 def consumed(settings: Settings, topic: topics.Topic, n_messages: int) -> list[Any]:
     consumer = Consumer(
         {"bootstrap.servers": settings.kafka_brokers, "group.id": "test", "auto.offset.reset": "earliest"}
@@ -91,16 +103,41 @@ def consumed(settings: Settings, topic: topics.Topic, n_messages: int) -> list[A
 
 
 def test_a_thousand_hides_are_gone_from_the_very_next_list(settings: Settings, serve: Serve) -> None:
-    """R5: with the flows stopped."""
+    """R5: with the flows stopped, of random users and items, as feedback and as events."""
     fill_catalogue(settings)
+    chance = random.Random(5)
     stale = 0
     with serve(settings) as client:
         for n in range(1000):
-            user = f"u{n % 50}"
-            first = ids(recommended(client, user))[0]
-            assert hide(client, user, first)["degraded"] is None
-            stale += first in ids(recommended(client, user, limit=100))
+            user = f"u{chance.randrange(50)}"
+            item = chance.choice(ids(recommended(client, user)))
+            if n % 2:
+                hide(client, user, item)
+            else:
+                post_event(client, event_id=f"e{n}", type="hide", user_id=user, item_id=item)
+            stale += item in ids(recommended(client, user, limit=100))
     assert stale == 0
+
+
+def test_a_slow_redis_degrades_lists_and_fails_none(make_settings: Any, serve: Serve, redis_url: str) -> None:
+    """R5, R10: every answer of Redis is 200 ms late."""
+    with slow_proxy(urlsplit(redis_url).port or 6379) as proxy:
+        settings = make_settings(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+        fill_catalogue(settings)
+        with serve(settings) as client:
+            hide(client, "u1", "m7")
+            assert recommended(client, "u1")["degraded"] is None
+            proxy.delay_s = 0.2
+            assert wait_until(lambda: recommended(client, "u1")["degraded"], _START)
+            for n in range(60):
+                answer = recommended(client, f"u{n % 3}")
+                assert answer["degraded"]["user"]
+                assert len(answer["items"]) == 20
+            assert "store" in hide(client, "u1", "m8")["degraded"]
+            assert not {"m7", "m8"} & set(ids(recommended(client, "u1", 100)))
+            proxy.delay_s = 0.0
+            assert wait_until(lambda: recommended(client, "u1")["degraded"] is None, _START)
+            assert client.get("/v1/users/u1").json()["hidden"] == ["m7", "m8"]
 
 
 def test_a_slow_sender_of_too_much_is_answered_and_not_cut_off(settings: Settings, serve: Serve) -> None:
@@ -163,15 +200,11 @@ def test_redis_may_stop_and_come_back(make_settings: Any, serve: Serve, tmp_path
             hide(client, "u1", "m7")
             assert "m7" not in ids(recommended(client, "u1", 100))
             server.stop()
-            latencies = []
             for _ in range(200):
-                started = time.perf_counter()
                 answer = recommended(client, "u1", 100)
-                latencies.append(time.perf_counter() - started)
                 assert answer["degraded"]["user"]
                 assert "m7" not in ids(answer)
                 assert len(answer["items"]) == 100
-            assert float(np.percentile(latencies, 95)) < 0.1
             assert "store" in hide(client, "u1", "m8")["degraded"]
             assert not {"m7", "m8"} & set(ids(recommended(client, "u1", 100)))
             server = redis()
@@ -198,12 +231,42 @@ def test_without_kafka_lists_go_on_and_events_wait(make_settings: Any, serve: Se
         answer = client.post("/v1/events", json=event)
         assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "rejected": [], "pending": 1})
         assert wait_until(lambda: "events" in (recommended(client, "u1")["degraded"] or {}), _START)
-        started = time.perf_counter()
         assert hide(client, "u1", "m3")["pending"] == 1
         answer_list = recommended(client, "u1", 100)
-        assert time.perf_counter() - started < 0.5
         assert "m3" not in ids(answer_list)
         assert len(answer_list["items"]) == 100
+
+
+def test_a_kafka_that_stops_is_told_and_what_waited_arrives(settings: Settings, serve: Serve, tmp_path: Path) -> None:
+    """R10, R23: no 5xx, and nothing that was accepted is lost."""
+    port, controller_port = free_ports(2)
+    settings = settings.model_copy(update={"kafka_brokers": f"127.0.0.1:{port}"})
+
+    def kafka() -> Child:
+        broker = Child("kafka", kafka_server.command(tmp_path / "kafka", port, controller_port), tmp_path / "kafka.log")
+        admin = kafka_server.admin(settings.kafka_brokers)
+        broker.wait_until(lambda: kafka_server.answers(admin), 4 * _START)
+        return broker
+
+    broker = kafka()
+    try:
+        kafka_server.create_topics(settings)
+        fill_catalogue(settings)
+        with serve(settings) as client:
+            assert post_event(client, event_id="before")["pending"] == 0
+            broker.kill()
+            assert post_event(client, event_id="after")["pending"] == 1
+            assert wait_until(lambda: "events" in (recommended(client, "u1")["degraded"] or {}), _START)
+            for n in range(60):
+                answer = recommended(client, f"u{n % 3}")
+                assert answer["degraded"]["events"]
+                assert len(answer["items"]) == 20
+            broker = kafka()
+            assert wait_until(lambda: recommended(client, "u1")["degraded"] is None, _START)
+            events = [msgspec.json.decode(m.value(), type=Event) for m in consumed(settings, topics.EVENTS, 2)]
+            assert [event.event_id for event in events] == ["before", "after"]
+    finally:
+        broker.kill()
 
 
 def test_metrics_are_those_of_all_workers(make_settings: Any, serve: Serve) -> None:

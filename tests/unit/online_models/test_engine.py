@@ -189,7 +189,10 @@ def test_a_union_knows_who_gave_what() -> None:
 
 
 def test_log_rank() -> None:
-    assert np.exp(log_rank(np.array([[0.1, 0.9, 0.5]], np.float32))) == pytest.approx(np.array([[3, 1, 2]]))
+    scores = np.array([0.1, 0.9, -0.5, 0.5, -2.0, 0.0], np.float32)
+    out = np.zeros(6, np.float32)
+    log_rank(scores, out)
+    assert np.exp(out) == pytest.approx(np.array([3, 1, 5, 2, 6, 4]))
 
 
 def test_history_is_bounded_and_newest_last() -> None:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from online_models.engine.inputs import FEATURE_SET, N_INPUTS
+from online_models.engine.listwise import N_BEFORE
 from online_models.learner import Budget, Learner, examination_weight
 from state.entries import ITEM_MODEL, ITEM_USERS, ITEM_VECTOR, LEARNER, LEARNER_USER, MODEL, NEIGHBOURS, USER_VECTOR
 from state.memory_store import MemoryStore
@@ -131,7 +132,7 @@ def test_a_positive_without_a_request_trains_the_ranker_with_a_list_of_that_mome
     learner.learn_event(click("u1", "m1", START_MS + 10**6))
     learner.learn_event(click("u1", "m9", START_MS + 10**6 + 1, request_id="served"))
     assert learner.counts.organic_lists == before + 1
-    assert learner.ranker.n_lists == learner.counts.organic_lists
+    assert learner.ranker.n_lists == N_BEFORE + learner.counts.organic_lists
 
 
 def test_lists_of_organic_positives_take_no_more_than_their_share_of_the_time() -> None:

@@ -147,3 +147,14 @@ async def test_a_reader_waits_for_what_comes(system: System) -> None:
         await waiting
     batch = system.log.take(EVENTS, 1)
     assert (batch.offsets, batch.next_offset, batch.at_end) == ([0], 1, True)
+
+
+async def test_a_reader_of_the_log_that_is_cancelled_ends_though_a_message_comes_at_the_same_time() -> None:
+    log = MemoryLog()
+    waiting = asyncio.create_task(log.wait(60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    log.append(EVENTS, b"u1", b"{}")
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
