@@ -97,19 +97,22 @@ class History:
         """Add the newest step."""
         self.insert(self.end - self.start, item, t, positive)
 
-    def insert(self, at: int, item: int, t: float, positive: bool) -> None:
-        """Add a step behind the first `at` of those that are kept."""
-        if not self.has_seen(item):
+    def insert(self, at: int, item: int, t: float, positive: bool) -> bool:
+        """Add a step behind the first `at` of those that are kept; return whether its item was taken before."""
+        again = self.has_seen(item)
+        if not again:
             self._see(item)
         self.n += 1
         if self.end == len(self._items):
             self._make_room()
         where = self.start + at
-        for array in (self._items, self._times, self._positive):
-            array[where + 1 : self.end + 1] = array[where : self.end]
+        if where < self.end:
+            for array in (self._items, self._times, self._positive):
+                array[where + 1 : self.end + 1] = array[where : self.end]
         self._items[where], self._times[where], self._positive[where] = item, t, positive
         self.end += 1
         self.start = max(self.start, self.end - HISTORY)
+        return again
 
     def _see(self, item: int) -> None:
         if self._n_seen == SEEN:
