@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots
+from online_models.engine.jit import jit
 from state.records import UserRow
 
 HISTORY = 400
@@ -35,6 +36,15 @@ class Steps:
     @classmethod
     def none(cls) -> "Steps":
         return cls(np.empty(0, np.int32), np.empty(0), np.empty(0, np.bool_), 0)
+
+
+@jit
+def contains(values: NDArray[np.int32], n: int, value: int) -> bool:
+    """Return whether one of the first `n` values is this one."""
+    for k in range(n):  # noqa: SIM110 - a loop is what is compiled
+        if values[k] == value:
+            return True
+    return False
 
 
 class History:
@@ -76,7 +86,7 @@ class History:
         return self._seen[: self._n_seen]
 
     def has_seen(self, item: int) -> bool:
-        return bool((self.seen == item).any())
+        return contains(self._seen, self._n_seen, item)
 
     def steps(self) -> Steps:
         """Return what a request looks at."""

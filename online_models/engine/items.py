@@ -105,7 +105,8 @@ class ItemTable:
     def learn_one(self, item: int, t: float, positive: bool, n_user: int, seq: int) -> None:
         """Count an event of a user who had `n_user` events before it; `seq` is its index in the stream."""
         learn_item(self.counts, self.clocks, self.seq_last, self.rates, item, t, positive, n_user, stage(n_user), seq)
-        self.refresh(np.array([item], np.int32))
+        if positive:
+            self.refresh(np.array([item], np.int32))
 
     def refresh(self, slots: NDArray[np.int32]) -> None:
         """Let the popularity lists follow rows that were learned or restored."""
