@@ -192,7 +192,7 @@ class Learner:
     def _learn_sources(self, slot: int, history: History, positive: bool, t: float) -> None:
         columns = self.columns
         if not columns.items.counts[slot, N_EVENTS]:
-            self.factors.add_item(slot)
+            self.factors.add_item(slot, str(self.items.item_id(slot)))
         columns.items.learn_one(slot, t, positive, history.n, columns.n_events)
         at = history.place(t, lambda other: str(self.items.item_id(other)) > str(self.items.item_id(slot)))
         columns.neighbours.learn_one(history.items[:at], history.times[:at], history.positive[:at], slot, t, positive)

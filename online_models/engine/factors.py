@@ -10,6 +10,7 @@ Hu, Koren, Volinsky (2008), Collaborative filtering for implicit feedback datase
 He, Zhang, Kan, Chua (2016), Fast matrix factorization for online recommendation with implicit feedback.
 """
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -165,9 +166,13 @@ class Factors(ItemFactors):
             self.users = np.stack([grown(m, capacity) for m in self.users])
             self.users_changed.reserve(capacity)
 
-    def add_item(self, item: int) -> None:
-        """Give a new item small random vectors: a function of seed and slot."""
-        new = np.random.default_rng((self._seed, item)).normal(0.0, 0.05, (2, RANK)).astype(np.float32)
+    def add_item(self, item: int, name: str) -> None:
+        """Give a new item small random vectors: a function of seed and name, in whatever order items come."""
+        new = (
+            np.random.default_rng((self._seed, zlib.crc32(name.encode())))
+            .normal(0.0, 0.05, (2, RANK))
+            .astype(np.float32)
+        )
         for m in (SMOOTH, SHARP):
             replace_vector(self.gram_items[m], self.items[m, item], new[m])
         self.changed.add(item)
