@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from online_models.items import ItemSlots
 from online_models.learner_users import LearnerUsers
 from online_models.outcomes import INTERACTIONS, is_positive
 from online_models.rings import RecentIds, Ring
-from online_models.sources import REPEATS_FROM, gather
+from online_models.sources import LEARNED, REPEATS_FROM, Source, gather
 from state.records import CleanEvent, Example, Item, UserRow
 from state.store import Changes, Store
 
@@ -101,6 +101,7 @@ class Learner:
         clock: Callable[[], float] = time.perf_counter,
         seed: int = 0,
         ranker: ListwiseRanker | None = None,
+        sources: Sequence[Source] = LEARNED,
     ) -> None:
         self.items = ItemSlots()
         self.factors = Factors(seed)
@@ -111,6 +112,7 @@ class Learner:
         self.stream_ts = 0
         self.repeat_share = 0.0
         self._seed = seed
+        self._sources = sources
         self._max_items = max_items
         self._budget = Budget(organic_share, clock)
         self._replay_budget = Budget(replay_share, clock)
@@ -186,7 +188,7 @@ class Learner:
         context = Context(self.columns, history.steps(), t, repeats)
         if not repeats:
             context.bar(history.seen)
-        slots = gather(context).slots
+        slots = gather(context, self._sources).slots
         return Slate(slots, context.inputs(slots))
 
     def _learn_sources(self, slot: int, history: History, positive: bool, t: float) -> None:

@@ -45,6 +45,15 @@ def evaluate_command(
     ] = False,
     stdio: Annotated[bool, typer.Option(help="Be driven by JSON lines on standard input instead.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    warm_up: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="prequential: share of the log that is learned without queries.")
+    ] = 0.5,
+    weights: Annotated[
+        str, typer.Option(help="What the engine's ranker begins with on data: default, none or a file.")
+    ] = ("default"),
+    without: Annotated[
+        str | None, typer.Option(help="On data: leave a source or inputs of the engine out.", show_default=False)
+    ] = None,
 ) -> None:
     """Judge lists along a log: each is asked for before its event is shown."""
     for name in ONE_THREAD:
@@ -57,6 +66,9 @@ def evaluate_command(
     if protocol not in PROTOCOLS + SIMULATED:
         expected = ", ".join(PROTOCOLS + SIMULATED)
         raise typer.BadParameter(f"expected one of {expected}, got {protocol!r}", param_hint="--protocol")
+    _check_engine(weights, without)
+    if tuned and warm_up == 0.0:
+        raise typer.BadParameter("there is nothing before the first query to tune on", param_hint="--warm-up")
     names = _names(models, baseline)
     if protocol in SIMULATED:
         _simulated(protocol, names, limit, seed, as_json, plot)
@@ -67,7 +79,9 @@ def evaluate_command(
     from ops.evaluation_tasks import task_of
 
     try:
-        report = _evaluate(task_of(data, protocol, limit), names, baseline, seed, tuned, quiet=as_json)
+        report = _evaluate(
+            task_of(data, protocol, limit, warm_up), names, baseline, seed, tuned, as_json, weights, without
+        )
     except DatasetError as error:
         typer.echo(f"freshet evaluate: {error}", err=True)
         raise typer.Exit(1) from None
@@ -137,7 +151,25 @@ def _names(models: str, baseline: str | None) -> list[str]:
     return names
 
 
-def _evaluate(task: "Task", names: list[str], baseline: str | None, seed: int, tuned: bool, quiet: bool) -> "Report":
+def _check_engine(weights: str, without: str | None) -> None:
+    from online_models.evaluation.ablation import GROUPS
+
+    if weights not in ("default", "none") and not Path(weights).is_file():
+        raise typer.BadParameter(f"expected default, none or a file, got {weights!r}", param_hint="--weights")
+    if without is not None and without not in GROUPS:
+        raise typer.BadParameter(f"expected one of {', '.join(GROUPS)}, got {without!r}", param_hint="--without")
+
+
+def _evaluate(
+    task: "Task",
+    names: list[str],
+    baseline: str | None,
+    seed: int,
+    tuned: bool,
+    quiet: bool,
+    weights: str,
+    without: str | None,
+) -> "Report":
     from online_models.evaluation.report import report_of
     from ops.evaluation_models import BASELINES, make, tuned_for
 
@@ -148,7 +180,7 @@ def _evaluate(task: "Task", names: list[str], baseline: str | None, seed: int, t
         if tuned and name in BASELINES:
             constants[name] = _tune(task, name, seed, quiet)
         with _advancing(name, quiet) as advance:
-            outcomes[name] = task.run(make(name, seed, task.n_events, constants[name]), advance)
+            outcomes[name] = task.run(make(name, seed, task.n_events, constants[name], weights, without), advance)
     return report_of(task.data, task.protocol, outcomes, baseline, task.n_items, task.genres, constants)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from online_models.evaluation.metrics import ITEM_EVENTS, USER_EVENTS, Estimate
+from online_models.evaluation.metrics import ITEM_EVENTS, LISTS, USER_EVENTS, Estimate
 from online_models.evaluation.report import Report
 from ops.evaluation_simulated import NewItems, Recovery
 
@@ -24,11 +24,22 @@ def show(report: Report) -> None:
         if report.baseline is not None and len(report.models) > 1:
             console.print(_differences(report, view))
     console.print(
-        _by_age(report, "the user had before the query", USER_EVENTS, [m.by_user_events for m in report.models])
+        _by_age(
+            report,
+            "the events that the user had before the query",
+            USER_EVENTS,
+            [m.by_user_events for m in report.models],
+        )
     )
     console.print(
-        _by_age(report, "the target had before the query", ITEM_EVENTS, [m.by_item_events for m in report.models])
+        _by_age(
+            report,
+            "the events that the target had before the query",
+            ITEM_EVENTS,
+            [m.by_item_events for m in report.models],
+        )
     )
+    console.print(_by_age(report, "the lists that were asked for before", LISTS, [m.by_lists for m in report.models]))
     console.print(_lists(report))
     for model in report.models:
         if model.constants:
@@ -104,7 +115,7 @@ def _by_age(report: Report, what: str, starts: tuple[int, ...], curves: list[lis
     ends = [*(str(next_ - 1) for next_ in starts[1:]), ""]
     labels = [f"{at}" if end == str(at) else f"{at}-{end}" for at, end in zip(starts, ends, strict=True)]
     n = ", ".join(str(estimate.n) for estimate in curves[0])
-    table = _table(f"{report.headline} by the events that {what} · queries: {n}", labels)
+    table = _table(f"{report.headline} by {what} · queries: {n}", labels)
     for model, curve in zip(report.models, curves, strict=True):
         table.add_row(model.name, *("-" if not estimate.n else f"{estimate.mean:.4f}" for estimate in curve))
     return table

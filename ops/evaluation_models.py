@@ -7,7 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from online_models.engine.engine import Engine
+from online_models.engine.inputs import N_INPUTS
+from online_models.engine.inputs import NAMES as INPUT_NAMES
+from online_models.engine.listwise import ListwiseRanker
 from online_models.evaluation import baselines, live, nightly
+from online_models.evaluation.ablation import ablated
 from online_models.evaluation.protocols import Recommender
 
 BASELINES: dict[str, type[baselines.Baseline]] = {
@@ -40,8 +44,24 @@ def tuned_for(data: str, name: str) -> dict[str, float]:
     return _tuned().get(data, {}).get(name, {})
 
 
-def make(name: str, seed: int, n_events: int, constants: Mapping[str, float] | None = None) -> Recommender:
-    """Return a model that knows nothing yet, for a stream of `n_events`; `constants` are for baselines."""
+def make(
+    name: str,
+    seed: int,
+    n_events: int,
+    constants: Mapping[str, float] | None = None,
+    weights: str = "default",
+    without: str | None = None,
+) -> Recommender:
+    """Return a model that knows nothing yet, for a stream of `n_events`; `constants` are for baselines.
+
+    For the engine: `weights` that its ranker begins with (`default`, `none` or a file), and a group of `ablation` that
+    it does without, which begins with random ones by default.
+    """
     if name == "engine":
-        return Engine(seed)
+        ranker = None
+        if weights != "default":
+            ranker = ListwiseRanker(N_INPUTS, seed=seed)
+            if weights != "none":
+                ranker.load(Path(weights).read_bytes(), INPUT_NAMES)
+        return Engine(seed, ranker) if without is None else ablated(without, seed, ranker)
     return BASELINES[name](seed, max(n_events // NIGHTS, 1), constants)

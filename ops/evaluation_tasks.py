@@ -48,8 +48,11 @@ class Task:
         return float(PER_QUERY[self.headline](ranks).mean())
 
 
-def task_of(data: Path, protocol: str, limit: int | None) -> Task:
-    """Read a data set, of which `limit` events at most count."""
+def task_of(data: Path, protocol: str, limit: int | None, asked_after: float = 0.5) -> Task:
+    """Read a data set, of which `limit` events at most count.
+
+    `asked_after`: share of a prequential log without queries.
+    """
     if protocol == "leave-last-out":
         histories = read_pairs(data) if data.is_file() else histories_of(detect(data), limit)
         n_events = sum(map(len, histories.values()))
@@ -79,14 +82,14 @@ def task_of(data: Path, protocol: str, limit: int | None) -> Task:
             genres_of(train),
         )
     log = log_of(dataset, limit)
-    warm_up = log.head(len(log) // 2)
+    warm_up = log.head(max(1, int(asked_after * len(log))))
     return Task(
         data.name,
         protocol,
         "NDCG@10",
         len(log),
         len(set(log.items)),
-        lambda model, progress: prequential(model, log, progress=progress),
+        lambda model, progress: prequential(model, log, asked_after, progress),
         lambda model, progress: prequential(model, warm_up, progress=progress, ask_every=_ASK_EVERY),
         len(warm_up),
         genres_of(log),

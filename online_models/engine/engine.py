@@ -12,6 +12,9 @@ from state.records import Item
 
 Candidates = Literal["unseen", "all"]
 
+UNLIMITED = 1e9
+"""Share of the time of a learner that learns from every list, however long that takes."""
+
 
 class Engine:
     """Learns each event once, answers a list at any time.
@@ -24,10 +27,12 @@ class Engine:
         Of everything random: initial vectors and weights, replay.
     ranker
         A ranker that others learn with, too; by default one of its own, which begins with the weights that ship.
+    learner
+        In place of one made with `seed` and `ranker`.
     """
 
-    def __init__(self, seed: int = 0, ranker: ListwiseRanker | None = None) -> None:
-        self.learner = Learner(organic_share=1e9, replay_share=1e9, seed=seed, ranker=ranker)
+    def __init__(self, seed: int = 0, ranker: ListwiseRanker | None = None, learner: Learner | None = None) -> None:
+        self.learner = learner or Learner(organic_share=UNLIMITED, replay_share=UNLIMITED, seed=seed, ranker=ranker)
         self._pending: tuple[str, int, Slate] | None = None
 
     def __len__(self) -> int:

@@ -98,6 +98,7 @@ def summarise(outcome: Outcome, new_only: bool = False) -> dict[str, dict[str, E
 USER_EVENTS = (0, 1, 2, 3, 5, 10, 20)
 """Where the classes of a new user's curve begin."""
 ITEM_EVENTS = (0, 1, 2, 3, 5, 10, 20)
+LISTS = (0, 100, 250, 500, 1000, 2500, 5000, 10_000)
 
 
 def by_age(values: Values, events: Sequence[int], clusters: Sequence[str], starts: Sequence[int]) -> list[Estimate]:

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from online_models.evaluation.metrics import (
     ITEM_EVENTS,
+    LISTS,
     PER_QUERY,
     USER_EVENTS,
     Estimate,
@@ -45,6 +46,8 @@ class ModelReport(Struct):
     """The headline metric by how many events the user had, in the classes of `USER_EVENTS`."""
     by_item_events: list[Estimate]
     """The same by how many events the target had, in the classes of `ITEM_EVENTS`."""
+    by_lists: list[Estimate]
+    """The same by how many queries came before, in the classes of `LISTS`."""
     constants: dict[str, float]
     """That were tuned for this data set; empty for a model that ran with its own."""
 
@@ -95,6 +98,7 @@ def report_of(
                 stream=(where.tolist(), mean.tolist()),
                 by_user_events=by_age(values, outcome.earlier_events, outcome.clusters, USER_EVENTS),
                 by_item_events=by_age(values, outcome.item_events, outcome.clusters, ITEM_EVENTS),
+                by_lists=by_age(values, list(range(len(outcome))), outcome.clusters, LISTS),
                 constants=(constants or {}).get(name, {}),
             )
         )
