@@ -69,7 +69,7 @@ def match(
     likings: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Write slow taste, fast taste, distance in release years and years since release, a row each.
+    """Write slow taste, fast taste, distance in release years and years since release, shape (n, 4).
 
     A taste is the share of the history's labels, weighted by recency, that an item's labels have; 0 where unknown.
     """
@@ -79,19 +79,19 @@ def match(
     for m in range(items.size):
         item = items[m]
         found = 0
-        out[:, m] = 0.0
+        out[m, 0] = out[m, 1] = out[m, 2] = out[m, 3] = 0.0
         for k in range(N_LABELS):
             label = labels[item, k]
             if label >= 0:
                 found += 1
-                out[0, m] += taste[0, label]
-                out[1, m] += taste[1, label]
-        out[0, m] /= max(found, 1)
-        out[1, m] /= max(found, 1)
+                out[m, 0] += taste[0, label]
+                out[m, 1] += taste[1, label]
+        out[m, 0] /= max(found, 1)
+        out[m, 1] /= max(found, 1)
         if years[item] > 0.0:
-            out[3, m] = np.log1p(max(year - years[item] + 1.0, 0.0))
+            out[m, 3] = np.log1p(max(year - years[item] + 1.0, 0.0))
             if mean_year > 0.0:
-                out[2, m] = np.log1p(abs(years[item] - mean_year))
+                out[m, 2] = np.log1p(abs(years[item] - mean_year))
 
 
 @jit
@@ -173,7 +173,7 @@ class Content:
         likings: NDArray[np.float32],
         out: NDArray[np.float32],
     ) -> None:
-        """Fill the four rows of `out`, see `match`; `t`: now, epoch seconds. `likings` are added to the tastes."""
+        """Fill the four columns of `out`, see `match`; `t`: now, epoch seconds. `likings` are added to the tastes."""
         match(self.labels, self.years, history, positive, items, _EPOCH + t / DAY / _YEAR, likings, out)
 
     def match_labels(

@@ -155,7 +155,7 @@ class Context:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
         self._check()
         columns, steps, work, table = self.columns, self.steps, self.columns.workspace, self.columns.items
-        out = np.zeros((inputs.N_INPUTS, len(slots)), np.float32)
+        out = np.zeros((len(slots), inputs.N_INPUTS), np.float32)
         inputs.fill(
             out,
             slots,
@@ -176,10 +176,9 @@ class Context:
         )
         if self.repeats:
             inputs.fill_repeats(out, slots, steps.items)
-        columns.content.match(steps.items, steps.positive, slots, self.t, self._likings, out[inputs.CONTENT])
+        columns.content.match(steps.items, steps.positive, slots, self.t, self._likings, out[:, inputs.CONTENT])
         of_user = inputs.context(steps.items, steps.times, steps.n_events, self.t, table)
-        inputs.finish(out, inputs.of_last(steps.items, self.t, table), of_user)
-        return np.ascontiguousarray(out.T)
+        return inputs.finish(out, inputs.of_last(steps.items, self.t, table), of_user)
 
     def _check(self) -> None:
         if self._tick != self.columns.workspace.tick:
