@@ -15,7 +15,7 @@ from online_models.columns import Columns
 from online_models.engine.context import Context
 from online_models.engine.retrieval import MAX_CANDIDATES
 
-_SAMPLED = 2048
+_SAMPLED, _SAMPLED_ALIKE = 512, 2048
 _FEW_EVENTS, _ANY = 10, 1 << 40
 
 
@@ -124,8 +124,7 @@ class Exploration:
 
     def retrieve(self, context: Context) -> Slots:
         slots = context.little_known(_FEW_EVENTS, _SAMPLED)
-        chance = np.random.default_rng([int(context.t * 1000) & 0xFFFFFFFF, len(slots)]).random(len(slots))
-        return context.columns.workspace.best(chance.astype(np.float32), slots, len(slots), self.k)
+        return context.drawn(slots, self.k)
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ class Alike:
     name: str = "content"
 
     def retrieve(self, context: Context) -> Slots:
-        slots = context.little_known(_ANY, _SAMPLED)
+        slots = context.little_known(_ANY, _SAMPLED_ALIKE)
         return context.columns.workspace.best(context.taste_match(slots), slots, len(slots), self.k)
 
 

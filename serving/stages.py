@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from online_models.arrays import Slots
 from online_models.catalogue import NONE
+from online_models.engine.scorer import Scorer
 from online_models.sources import union
 from online_models.user_view import UserView
 from serving.filters import Filter
@@ -160,7 +161,7 @@ class Score:
         scores = slate.replica.score(features).astype(np.float64)
         chances = np.exp(scores - scores.max(initial=0.0))
         slate.candidates = Candidates(candidates.slots, candidates.sources, chances / chances.sum(), features)
-        slate.list_mean = features.mean(0) if len(candidates) else None
+        slate.list_mean = Scorer.list_mean(features) if len(candidates) else None
         slate.model = (slate.replica.model_name, slate.replica.model_version)
         slate.notes["scored"] = len(candidates)
 

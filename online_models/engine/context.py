@@ -13,7 +13,9 @@ from online_models.engine.factors import FOLDS, SMOOTH
 from online_models.engine.history import Steps
 from online_models.engine.items import N_EVENTS, stage
 from online_models.engine.popular import TopList
-from online_models.engine.retrieval import bar, little_known
+from online_models.engine.retrieval import bar, draw, little_known
+
+_PRIME = 7919
 
 
 class StaleContextError(Exception):
@@ -46,6 +48,7 @@ class Context:
         work, lists = columns.workspace, columns.neighbours
         work.tick += 1
         self._tick = work.tick
+        self._little_known: dict[tuple[int, int], Slots] = {}
         self._n_touched = merge(
             lists.ids,
             lists.values,
@@ -97,8 +100,9 @@ class Context:
         """Return the active items with the highest positive product with one of the user's vectors."""
         self._check()
         factors = self.columns.factors
-        scores = factors.active_vectors[FOLDS[fold][0]] @ self.folds[fold]
-        return self.columns.workspace.best(scores, factors.active, len(scores), k)
+        vectors, work = factors.active_vectors[FOLDS[fold][0]], self.columns.workspace
+        scores = np.dot(vectors, self.folds[fold], out=work.scores[: len(vectors)])
+        return work.best(scores, factors.active, len(scores), k)
 
     def nearest_to_last(self, k: int) -> Slots:
         """Return the allowed items whose vectors are nearest to that of the newest item."""
@@ -114,37 +118,44 @@ class Context:
         return self.columns.workspace.first(top.ids, k)
 
     def little_known(self, below: int, n_sampled: int) -> Slots:
-        """Return allowed items with fewer events than `below`: of all, or of an even sample, another one each second.
+        """Return allowed items with fewer events than `below`, at most `n_sampled`.
 
-        At most `n_sampled` of them, from at most eight times as many.
+        Where there are more items than that, it goes through at most about eight times as many of them, evenly spread
+        over all, and begins elsewhere each second.
         """
         self._check()
-        columns = self.columns
-        step = max(1, columns.n_slots // (8 * n_sampled))
-        work = columns.workspace
-        n = little_known(
-            int(self.t) % step,
-            step,
-            columns.n_slots,
-            columns.items.counts[:, N_EVENTS],
-            below,
-            work.barred,
-            self._tick,
-            work.found[:n_sampled],
-        )
-        return work.found[:n].copy()
+        if (below, n_sampled) not in self._little_known:
+            columns, work = self.columns, self.columns.workspace
+            n_slots = columns.n_slots
+            n = little_known(
+                int(self.t) * _PRIME % n_slots if n_slots > n_sampled else 0,
+                max(1, n_slots // (8 * n_sampled)),
+                n_slots,
+                columns.items.counts,
+                below,
+                work.barred,
+                self._tick,
+                work.found[:n_sampled],
+            )
+            self._little_known[below, n_sampled] = work.found[:n].copy()
+        return self._little_known[below, n_sampled]
+
+    def drawn(self, slots: Slots, k: int) -> Slots:
+        """Return k of the items at random: others each millisecond."""
+        work = self.columns.workspace
+        chances = work.scores[: len(slots)]
+        draw(slots, int(self.t * 1000), chances)
+        return work.best(chances, slots, len(slots), k)
 
     def taste_match(self, slots: Slots) -> NDArray[np.float32]:
         """Return how well the labels of items match those of the user's steps, shape (n,)."""
-        out = np.zeros((4, len(slots)), np.float32)
-        self.columns.content.match(self.steps.items, self.steps.positive, slots, self.t, self._likings, out)
-        return np.asarray(out[0] + out[1])
+        return self.columns.content.match_labels(self.steps.items, self.steps.positive, slots, self._likings)
 
     def inputs(self, slots: Slots) -> NDArray[np.float32]:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
         self._check()
         columns, steps, work, table = self.columns, self.steps, self.columns.workspace, self.columns.items
-        out = np.zeros((inputs.N_INPUTS, len(slots)), np.float32)
+        out = np.zeros((len(slots), inputs.N_INPUTS), np.float32)
         inputs.fill(
             out,
             slots,
@@ -165,10 +176,9 @@ class Context:
         )
         if self.repeats:
             inputs.fill_repeats(out, slots, steps.items)
-        columns.content.match(steps.items, steps.positive, slots, self.t, self._likings, out[inputs.CONTENT])
+        columns.content.match(steps.items, steps.positive, slots, self.t, self._likings, out[:, inputs.CONTENT])
         of_user = inputs.context(steps.items, steps.times, steps.n_events, self.t, table)
-        inputs.finish(out, inputs.of_last(steps.items, self.t, table), of_user)
-        return np.ascontiguousarray(out.T)
+        return inputs.finish(out, inputs.of_last(steps.items, self.t, table), of_user)
 
     def _check(self) -> None:
         if self._tick != self.columns.workspace.tick:

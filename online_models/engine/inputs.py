@@ -79,23 +79,23 @@ def fill(
     vectors: NDArray[np.float32],
     folds: NDArray[np.float32],
 ) -> None:
-    """Write the inputs of `items`, row per input: of `LOGS` the arguments, of `PLAIN` counts, evidence and factors."""
+    """Write the inputs of `items`, row per item: of `LOGS` the arguments, of `PLAIN` counts, evidence and factors."""
     ln_user = math.log1p(n_user)
     best = np.float32(1e-12)
     for m in range(items.size):
         item = items[m]
         fill_counts(out, m, counts[item], clocks[item], rates, t, bucket, ln_user)
-        out[_SINCE + 2, m] = 1.0 + (seq - seq_last[item])
+        out[m, _SINCE + 2] = 1.0 + (seq - seq_last[item])
         fill_evidence(out, m, evidence, at[item] if stamp[item] == tick else -1)
-        best = max(best, out[_COMB, m])
+        best = max(best, out[m, _COMB])
         for fold in range(3):
             y = vectors[0 if fold < 2 else 1, item]
             score = np.float32(0.0)
             for r in range(y.size):
                 score += y[r] * folds[fold, r]
-            out[_MF + fold, m] = score
+            out[m, _MF + fold] = score
     for m in range(items.size):
-        out[_COMB, m] /= best
+        out[m, _COMB] /= best
 
 
 @jit
@@ -112,40 +112,40 @@ def fill_counts(
     """Popularity, stage, age and recency of one item, decayed to time `t`."""
     elapsed = max(t - clock[CLOCK_POSITIVE], 0.0)
     fade = math.exp(-rates[POP_SLOW] * elapsed)
-    out[4, m] = row[4] * math.exp(-rates[4] * elapsed) + 0.05
-    out[TOTAL + 1, m] = row[STAGE_RECENT + bucket] * fade + 0.05
-    out[3, m] = row[3] * fade + 0.05
+    out[m, 4] = row[4] * math.exp(-rates[4] * elapsed) + 0.05
+    out[m, TOTAL + 1] = row[STAGE_RECENT + bucket] * fade + 0.05
+    out[m, 3] = row[3] * fade + 0.05
     fade = (fade * fade) * (fade * fade)  # 8, 2, .5, .1 days: powers of each other
-    out[2, m] = row[2] * fade + 0.05
+    out[m, 2] = row[2] * fade + 0.05
     fade = (fade * fade) * (fade * fade)
-    out[1, m] = row[1] * fade + 0.05
-    out[0, m] = row[0] * (fade * fade) * (fade * fade) * fade + 0.05
-    out[TOTAL, m] = row[TOTAL] + 0.05
-    out[TOTAL + 2, m] = (row[STAGE_TOTAL + bucket] + 0.2) / (row[N_EVENTS] + 1.6)
-    out[_SINCE, m] = 1.0 + max(t - clock[CLOCK_LAST], 0.0) / 3600.0
-    out[_SINCE + 1, m] = 1.0 + max(t - clock[CLOCK_FIRST], 0.0) / DAY
-    out[_SHARE, m] = (row[TOTAL] + 1.0) / (row[N_EVENTS] + 1.5)
+    out[m, 1] = row[1] * fade + 0.05
+    out[m, 0] = row[0] * (fade * fade) * (fade * fade) * fade + 0.05
+    out[m, TOTAL] = row[TOTAL] + 0.05
+    out[m, TOTAL + 2] = (row[STAGE_TOTAL + bucket] + 0.2) / (row[N_EVENTS] + 1.6)
+    out[m, _SINCE] = 1.0 + max(t - clock[CLOCK_LAST], 0.0) / 3600.0
+    out[m, _SINCE + 1] = 1.0 + max(t - clock[CLOCK_FIRST], 0.0) / DAY
+    out[m, _SHARE] = (row[TOTAL] + 1.0) / (row[N_EVENTS] + 1.5)
     mean_stage = row[SUM_STAGE] / max(row[N_EVENTS], np.float32(1.0))
-    out[_SHARE + 1, m] = mean_stage
-    out[_SHARE + 2, m] = abs(mean_stage - ln_user)
-    out[_SHARE + 3, m] = mean_stage - ln_user
+    out[m, _SHARE + 1] = mean_stage
+    out[m, _SHARE + 2] = abs(mean_stage - ln_user)
+    out[m, _SHARE + 3] = mean_stage - ln_user
 
 
 @jit
 def fill_evidence(out: NDArray[np.float32], m: int, evidence: NDArray[np.float32], at: int) -> None:
     """What the neighbour lists say of one item; `at` is its row of evidence, -1 for none."""
     for k in range(_FLOORS.size):
-        out[_CF + k, m] = _FLOORS[k]
+        out[m, _CF + k] = _FLOORS[k]
     if at < 0:
-        out[_RZ, m] = 1.0 + NEVER_COUNT
-        out[_RZ + 1, m] = 1.0 + NEVER_HOURS
-        out[_COMB, m] = 0.0
+        out[m, _RZ] = 1.0 + NEVER_COUNT
+        out[m, _RZ + 1] = 1.0 + NEVER_HOURS
+        out[m, _COMB] = 0.0
         return
     for k in range(_FLOORS.size):
-        out[_CF + k, m] += evidence[at, k]
-    out[_RZ, m] = 1.0 + evidence[at, RZ]
-    out[_RZ + 1, m] = 1.0 + evidence[at, RT]
-    out[_COMB, m] = evidence[at, COMB]
+        out[m, _CF + k] += evidence[at, k]
+    out[m, _RZ] = 1.0 + evidence[at, RZ]
+    out[m, _RZ + 1] = 1.0 + evidence[at, RT]
+    out[m, _COMB] = evidence[at, COMB]
 
 
 @jit
@@ -160,9 +160,9 @@ def fill_repeats(out: NDArray[np.float32], items: NDArray[np.int32], history: ND
                 if distance == 0:
                     distance = x + 1
         if times > 0:
-            out[_REPEAT, m] = 1.0 if distance == 1 else 0.0
-            out[_REPEAT + 1, m] = math.log1p(times)
-            out[_REPEAT + 2, m] = 1.0 / distance
+            out[m, _REPEAT] = 1.0 if distance == 1 else 0.0
+            out[m, _REPEAT + 1] = math.log1p(times)
+            out[m, _REPEAT + 2] = 1.0 / distance
 
 
 @jit
@@ -267,30 +267,46 @@ def log_rank(scores: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     write_ranks(keys, _LOGS, out)
 
 
+@jit
+def complete(
+    out: NDArray[np.float32],
+    has_last: bool,
+    last: tuple[float, float, float],
+    context: tuple[float, ...],
+) -> None:
+    """Write how the items differ from the user's means and from the newest item, and what is equal for all."""
+    of_user = np.empty(len(CONTEXT), np.float32)
+    for k in range(len(CONTEXT)):
+        of_user[k] = context[k]
+    mean_age, mean_pop = of_user[-2], of_user[-1]
+    last_pop, last_age, last_stage = np.float32(last[0]), np.float32(last[1]), np.float32(last[2])
+    for m in range(len(out)):
+        row = out[m]
+        if has_last:
+            age, pop = row[ITEM_AGE], row[POP_8D]
+            row[_MATCH] = age - mean_age
+            row[_MATCH + 1] = abs(age - mean_age)
+            row[_MATCH + 2] = pop - mean_pop
+            row[_MATCH + 3] = abs(pop - mean_pop)
+            row[_MATCH + 4] = abs(pop - last_pop)
+            row[_MATCH + 5] = abs(age - last_age)
+            row[_MATCH + 6] = abs(row[_SHARE + 1] - last_stage)
+        for k in range(of_user.size):
+            row[_CONTEXT + k] = of_user[k]
+
+
 def finish(
     out: NDArray[np.float32],
     last: tuple[float, float, float] | None,
     context: tuple[float, ...],
 ) -> NDArray[np.float32]:
-    """Complete what `fill` began, in place, and return it.
+    """Complete what `fill` began, in place, and return it; without a newest item what it would be matched with is 0.
 
     `last`: ln popularity, ln age and stage of the user's newest item. `context`: values in the order of `CONTEXT`.
     """
-    np.log(out[:N_LOGS], out=out[:N_LOGS])
+    logs = out[:, :N_LOGS]
+    np.log(logs, out=logs)
     for k, ranked in enumerate(_RANKED):
-        log_rank(out[ranked], out[_RANKS + k])
-    age, pop, item_stage = out[ITEM_AGE], out[POP_8D], out[_SHARE + 1]
-    match = out[_MATCH : _MATCH + 7]
-    if last is None:
-        match[:] = 0.0
-    else:
-        np.subtract(age, context[-2], out=match[0])
-        np.subtract(pop, context[-1], out=match[2])
-        np.subtract(pop, last[0], out=match[4])
-        np.subtract(age, last[1], out=match[5])
-        np.subtract(item_stage, last[2], out=match[6])
-        np.abs(match[0], out=match[1])
-        np.abs(match[2], out=match[3])
-        np.abs(match[4:], out=match[4:])
-    out[_CONTEXT:] = np.array(context, np.float32)[:, None]
+        log_rank(out[:, ranked], out[:, _RANKS + k])
+    complete(out, last is not None, last or (0.0, 0.0, 0.0), context)
     return out

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from online_models.arrays import Slots, grown
 from online_models.engine.evidence import MAX_TOUCHED, N_EVIDENCE
+from online_models.engine.items import N_EVENTS
 from online_models.engine.jit import jit
 
 NEVER = np.iinfo(np.int64).max
@@ -31,9 +32,10 @@ def choose(
 ) -> int:
     """Write the `wanted` allowed items with the highest positive scores, best first; return how many there are."""
     size = 0
+    least = np.float32(0.0)
     for m in range(n):
         score = scores[m]
-        if score <= 0.0 or barred[items[m]] >= tick:
+        if score <= least or barred[items[m]] >= tick:  # the score first: it is at hand, and refuses most
             continue
         if size < wanted:
             k = size
@@ -44,8 +46,10 @@ def choose(
                 k = (k - 1) >> 1
             values[k] = score
             found[k] = items[m]
-        elif score > values[0]:
+        else:
             sink(values, found, size, score, items[m])
+        if size == wanted:
+            least = values[0]
     for left in range(size - 1, 0, -1):  # a min-heap, emptied from its end: best first
         score, item = values[left], found[left]
         values[left], found[left] = values[0], found[0]
@@ -128,21 +132,42 @@ def little_known(
     begin: int,
     step: int,
     n_slots: int,
-    n_events: NDArray[np.float32],
+    counts: NDArray[np.float32],
     below: int,
     barred: NDArray[np.int64],
     tick: int,
     found: NDArray[np.int32],
 ) -> int:
-    """Write every `step`-th allowed item that has fewer events than `below`, until `found` is full; return how many."""
+    """Write every `step`-th allowed item that has fewer events than `below`, until `found` is full; return how many.
+
+    From slot `begin` on, and around.
+    """
     n = 0
-    for item in range(begin, n_slots, step):
+    for x in range(0, n_slots, step):
+        item = begin + x if begin + x < n_slots else begin + x - n_slots
         if n == found.size:
             break
-        if n_events[item] < below and barred[item] < tick:
+        if counts[item, N_EVENTS] < below and barred[item] < tick:
             found[n] = item
             n += 1
     return n
+
+
+@jit
+def draw(items: NDArray[np.int32], seed: int, chances: NDArray[np.float32]) -> None:
+    """Write a number in (0, 1] for each item that depends on it and the seed only.
+
+    References
+    ----------
+    Steele, Lea, Flood (2014), Fast splittable pseudorandom number generators: the finaliser of SplitMix64.
+    """
+    for m in range(items.size):
+        bits = (np.uint64(seed) << np.uint64(32)) + np.uint64(items[m]) + np.uint64(1)
+        bits *= np.uint64(0x9E3779B97F4A7C15)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits = (bits ^ (bits >> np.uint64(31))) >> np.uint64(40)
+        chances[m] = np.float32(bits + np.uint64(1)) * np.float32(2.0**-24)
 
 
 class Workspace:
@@ -160,6 +185,7 @@ class Workspace:
         self.evidence = np.zeros((MAX_TOUCHED, N_EVIDENCE), np.float32)
         self.found = np.zeros(MAX_CANDIDATES, np.int32)
         self.values = np.zeros(MAX_CANDIDATES, np.float32)
+        self.scores = np.zeros(MAX_CANDIDATES, np.float32)
         self.candidates = np.zeros(MAX_CANDIDATES, np.int32)
         self.membership = np.zeros(MAX_CANDIDATES, np.uint32)
 

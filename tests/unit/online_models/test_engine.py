@@ -225,7 +225,7 @@ def test_content_matches_the_taste() -> None:
     content = Content()
     for slot, genre, year in ((0, "drama", "1990"), (1, "drama", "1991"), (2, "comedy", "2010")):
         content.learn_one(slot, Item(item_id=str(slot), genres=[genre], release_date=year))
-    out = np.zeros((4, 2), np.float32)
+    out = np.zeros((2, 4), np.float32)
     content.match(
         np.array([0], np.int32),
         np.array([True]),
@@ -234,9 +234,9 @@ def test_content_matches_the_taste() -> None:
         content.likings({}),
         out,
     )
-    assert out[0].tolist() == [1.0, 0.0]
-    assert out[2, 0] < out[2, 1]
-    assert out[3, 0] > out[3, 1]
+    assert out[:, 0].tolist() == [1.0, 0.0]
+    assert out[0, 2] < out[1, 2]
+    assert out[0, 3] > out[1, 3]
 
 
 def test_likings_stand_in_for_a_taste() -> None:
@@ -244,11 +244,11 @@ def test_likings_stand_in_for_a_taste() -> None:
     content = Content()
     for slot, genre in enumerate(("drama", "comedy")):
         content.learn_one(slot, Item(item_id=str(slot), genres=[genre]))
-    out = np.zeros((4, 2), np.float32)
+    out = np.zeros((2, 4), np.float32)
     nothing = np.empty(0, np.int32), np.empty(0, np.bool_)
     likings = content.likings({"comedy": 2.0, "drama": -1.0})
     content.match(*nothing, np.array([0, 1], np.int32), DAY, likings, out)
-    assert out[0].tolist() == [0.0, 1.0]
+    assert out[:, 0].tolist() == [0.0, 1.0]
 
 
 def test_names_are_unique() -> None:
