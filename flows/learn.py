@@ -37,7 +37,8 @@ def main() -> None:
     configure_logging(settings)
     stopping = stop_on_signals()
     log.info("kernels are ready after %.1f s", warm_up())
-    state = LearningState(RedisStore(settings), FLOW, Learner())
+    learner = Learner(organic_share=settings.learn_organic_share, replay_share=settings.learn_replay_share)
+    state = LearningState(RedisStore(settings), FLOW, learner)
     source = KafkaSource(settings, FLOW, {ITEMS: None, CLEAN: None, EXAMPLES: None}, stopping, start=state.start())
     run(build_flow(source, state), settings)
 

@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from online_models.arrays import Slots, grown
 from online_models.catalogue import Catalogue
+from online_models.engine.als import RANK
 from online_models.engine.content import Content
-from online_models.engine.factors import RANK, SMOOTH, ItemFactors
+from online_models.engine.factors import SMOOTH, ItemFactors
 from online_models.engine.items import ItemTable
 from online_models.engine.neighbours import Neighbours
 from online_models.engine.retrieval import Workspace

@@ -83,7 +83,9 @@ class Learner:
     lists.
 
     Lists are of two kinds: served ones, with the inputs that were logged, and organic ones: a positive that belongs to
-    no request trains the ranker with the list of that moment. `organic_share` of the time goes into those, at most.
+    no request trains the ranker with the list of that moment. `organic_share` of the time goes into those, at most,
+    and `replay_share` into solving the factors of past pairs again: a stream that is faster than the learner gets less
+    of both, and every event is learned.
 
     Bounded: at most `max_items` items; the twentieth with the oldest last event (the time of arrival, for one without)
     is forgotten when another comes. At most `max_users` users stay in memory; others are read back from the store when
@@ -94,7 +96,8 @@ class Learner:
         self,
         max_items: int = 1_000_000,
         max_users: int = 100_000,
-        organic_share: float = 0.15,
+        organic_share: float = 0.06,
+        replay_share: float = 0.03,
         clock: Callable[[], float] = time.perf_counter,
         seed: int = 0,
         ranker: ListwiseRanker | None = None,
@@ -110,6 +113,8 @@ class Learner:
         self._seed = seed
         self._max_items = max_items
         self._budget = Budget(organic_share, clock)
+        self._replay_budget = Budget(replay_share, clock)
+        self._refreshed = np.zeros(2, np.int32)
         self._past: Ring[np.int64] = Ring(*_PAST, np.int64)
         """Pairs of user slot and item slot, to be learned from again."""
         self.example_ids = RecentIds()
@@ -186,20 +191,23 @@ class Learner:
 
     def _learn_sources(self, slot: int, history: History, positive: bool, t: float) -> None:
         columns = self.columns
-        if history.n:
-            again = float(history.has_seen(slot))
-            self.repeat_share += max(1.0 / (columns.n_events + 1), 0.001) * (again - self.repeat_share)
         if not columns.items.counts[slot, N_EVENTS]:
-            self.factors.add_item(slot)
+            self.factors.add_item(slot, str(self.items.item_id(slot)))
         columns.items.learn_one(slot, t, positive, history.n, columns.n_events)
         at = history.place(t, lambda other: str(self.items.item_id(other)) > str(self.items.item_id(slot)))
         columns.neighbours.learn_one(history.items[:at], history.times[:at], history.positive[:at], slot, t, positive)
-        history.insert(at, slot, t, positive)
+        again = history.insert(at, slot, t, positive)
+        if history.n > 1:
+            self.repeat_share += max(1.0 / (columns.n_events + 1), 0.001) * (again - self.repeat_share)
         self.factors.append(history.slot, slot, positive)
         self.factors.learn_one(history.slot, slot, history.items, history.positive, history.n)
         self._past.append(history.slot << 32 | slot)
-        replayed = self._learn_again()
-        self.factors.refresh(np.array([slot, replayed], np.int32), columns.items)
+        self._refreshed[:] = slot
+        started = self._replay_budget.start()
+        if started is not None:
+            self._refreshed[1] = self._learn_again()
+            self._replay_budget.stop(started)
+        self.factors.refresh(self._refreshed, columns.items)
         columns.n_events += 1
 
     def _learn_again(self) -> int:

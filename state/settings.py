@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     data: Path | None = Field(None, description="folder of a data set")
     attribution_wait_s: float = Field(600, gt=0, description="a slate without a positive is negative after this")
     attribution_window_s: float = Field(1800, gt=0, description="an outcome belongs to a slate at most this much older")
+    learn_organic_share: float = Field(
+        0.06, ge=0, description="of the learner's time for lists made at positives that no request explains"
+    )
+    learn_replay_share: float = Field(0.03, ge=0, description="of the learner's time for learning past pairs again")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     workers: int = Field(1, ge=1, le=256, description="serving processes")

@@ -27,7 +27,7 @@ class Engine:
     """
 
     def __init__(self, seed: int = 0, ranker: ListwiseRanker | None = None) -> None:
-        self.learner = Learner(organic_share=1e9, seed=seed, ranker=ranker)
+        self.learner = Learner(organic_share=1e9, replay_share=1e9, seed=seed, ranker=ranker)
         self._pending: tuple[str, int, Slate] | None = None
 
     def __len__(self) -> int:

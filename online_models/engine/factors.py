@@ -10,21 +10,22 @@ Hu, Koren, Volinsky (2008), Collaborative filtering for implicit feedback datase
 He, Zhang, Kan, Chua (2016), Fast matrix factorization for online recommendation with implicit feedback.
 """
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.als import fold_in, learn_user, learn_vector, replace_vector
+from online_models.engine.als import RANK, fold_in, learn_pair, replace_vector
 from online_models.engine.changes import Changed
 from online_models.engine.items import CLOCK_POSITIVE, DAY, HALF_LIVES, POP_ACTIVE, ItemTable, grown
 from online_models.engine.popular import refresh_active
 from online_models.engine.rings import Rings
 
-RANK = 32
 SMOOTH, SHARP = 0, 1
 CONFIDENCE = (3.0, 30.0)
 REGULARISATION = (20.0, 5.0)
+_CONFIDENCE, _REGULARISATION = np.array(CONFIDENCE), np.array(REGULARISATION)
 
 FOLDS = ((SMOOTH, 0.8, 30), (SMOOTH, 0.93, 70), (SHARP, 0.6, 15))
 """Of the request's user vectors: model, weight per step back, steps."""
@@ -165,9 +166,13 @@ class Factors(ItemFactors):
             self.users = np.stack([grown(m, capacity) for m in self.users])
             self.users_changed.reserve(capacity)
 
-    def add_item(self, item: int) -> None:
-        """Give a new item small random vectors: a function of seed and slot."""
-        new = np.random.default_rng((self._seed, item)).normal(0.0, 0.05, (2, RANK)).astype(np.float32)
+    def add_item(self, item: int, name: str) -> None:
+        """Give a new item small random vectors: a function of seed and name, in whatever order items come."""
+        new = (
+            np.random.default_rng((self._seed, zlib.crc32(name.encode())))
+            .normal(0.0, 0.05, (2, RANK))
+            .astype(np.float32)
+        )
         for m in (SMOOTH, SHARP):
             replace_vector(self.gram_items[m], self.items[m, item], new[m])
         self.changed.add(item)
@@ -183,13 +188,21 @@ class Factors(ItemFactors):
 
         `refresh` must follow for requests to see the item's.
         """
-        ring, n_ring = self.rings.of(item), int(self.rings.totals[item])
-        for m in (SMOOTH, SHARP):
-            reg, confidence = REGULARISATION[m], CONFIDENCE[m]
-            x, y = self.users[m], self.items[m]
-            gx, gy = self.gram_users[m], self.gram_items[m]
-            learn_user(x, y, gx, gy, reg, confidence, user, items, positive, len(items), n_total)
-            learn_vector(x, y, gx, gy, reg, confidence, item, ring, n_ring)
+        learn_pair(
+            self.users,
+            self.items,
+            self.gram_users,
+            self.gram_items,
+            _REGULARISATION,
+            _CONFIDENCE,
+            user,
+            item,
+            items,
+            positive,
+            n_total,
+            self.rings.of(item),
+            int(self.rings.totals[item]),
+        )
         self.changed.add(item)
         self.users_changed.add(user)
 

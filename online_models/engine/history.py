@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots
+from online_models.engine.jit import jit
 from state.records import UserRow
 
 HISTORY = 400
@@ -35,6 +36,15 @@ class Steps:
     @classmethod
     def none(cls) -> "Steps":
         return cls(np.empty(0, np.int32), np.empty(0), np.empty(0, np.bool_), 0)
+
+
+@jit
+def contains(values: NDArray[np.int32], n: int, value: int) -> bool:
+    """Return whether one of the first `n` values is this one."""
+    for k in range(n):  # noqa: SIM110 - a loop is what is compiled
+        if values[k] == value:
+            return True
+    return False
 
 
 class History:
@@ -76,7 +86,7 @@ class History:
         return self._seen[: self._n_seen]
 
     def has_seen(self, item: int) -> bool:
-        return bool((self.seen == item).any())
+        return contains(self._seen, self._n_seen, item)
 
     def steps(self) -> Steps:
         """Return what a request looks at."""
@@ -97,19 +107,22 @@ class History:
         """Add the newest step."""
         self.insert(self.end - self.start, item, t, positive)
 
-    def insert(self, at: int, item: int, t: float, positive: bool) -> None:
-        """Add a step behind the first `at` of those that are kept."""
-        if not self.has_seen(item):
+    def insert(self, at: int, item: int, t: float, positive: bool) -> bool:
+        """Add a step behind the first `at` of those that are kept; return whether its item was taken before."""
+        again = self.has_seen(item)
+        if not again:
             self._see(item)
         self.n += 1
         if self.end == len(self._items):
             self._make_room()
         where = self.start + at
-        for array in (self._items, self._times, self._positive):
-            array[where + 1 : self.end + 1] = array[where : self.end]
+        if where < self.end:
+            for array in (self._items, self._times, self._positive):
+                array[where + 1 : self.end + 1] = array[where : self.end]
         self._items[where], self._times[where], self._positive[where] = item, t, positive
         self.end += 1
         self.start = max(self.start, self.end - HISTORY)
+        return again
 
     def _see(self, item: int) -> None:
         if self._n_seen == SEEN:

@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.changes import Changed
 from online_models.engine.jit import jit
 from online_models.engine.popular import TopList
 
@@ -94,7 +93,6 @@ class ItemTable:
         self.fast = TopList(POP_FAST, HALF_LIVES[POP_FAST] * DAY)
         self.slow = TopList(POP_SLOW, HALF_LIVES[POP_SLOW] * DAY)
         self.rates = _RATES
-        self.changed = Changed(capacity)
 
     def reserve(self, n_slots: int) -> None:
         """Make room for slots below `n_slots`."""
@@ -103,13 +101,12 @@ class ItemTable:
             self.counts = grown(self.counts, capacity)
             self.clocks = grown(self.clocks, capacity)
             self.seq_last = grown(self.seq_last, capacity)
-            self.changed.reserve(capacity)
 
     def learn_one(self, item: int, t: float, positive: bool, n_user: int, seq: int) -> None:
         """Count an event of a user who had `n_user` events before it; `seq` is its index in the stream."""
         learn_item(self.counts, self.clocks, self.seq_last, self.rates, item, t, positive, n_user, stage(n_user), seq)
-        self.changed.add(item)
-        self.refresh(np.array([item], np.int32))
+        if positive:
+            self.refresh(np.array([item], np.int32))
 
     def refresh(self, slots: NDArray[np.int32]) -> None:
         """Let the popularity lists follow rows that were learned or restored."""
@@ -131,7 +128,6 @@ class ItemTable:
         self.counts[slots] = 0.0
         self.clocks[slots] = 0.0
         self.seq_last[slots] = 0
-        self.changed.drop(slots)
         if np.isin(self.fast.ids, slots).any() or np.isin(self.slow.ids, slots).any():
             self.fast.clear()
             self.slow.clear()

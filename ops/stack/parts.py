@@ -23,8 +23,13 @@ class Part:
     stop_wait_s: int = 10
     start_s: int = 3
     """It counts as started when it has lived so long; one that dies earlier is started again later and later."""
+    nice: int = 0
     once: bool = False
     """It may come to its end; it is then not started again."""
+
+
+_NICE = 5
+"""Of all that can be spread over processes: `learn` is one, so while a backlog lasts it needs a processor to itself."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,10 @@ class Flow:
     inputs: tuple[Topic, ...]
     writes_watermark: bool = False
     """How far it is stands in Redis, with its state, and not in Kafka as a consumer group's offsets."""
+    nice: int = _NICE
 
     def part(self) -> Part:
-        return Part(self.name, "flow", [sys.executable, "-m", f"flows.{self.name}"])
+        return Part(self.name, "flow", [sys.executable, "-m", f"flows.{self.name}"], nice=self.nice)
 
 
 FLOWS = (
@@ -46,13 +52,13 @@ FLOWS = (
     Flow("catalogue", (topics.ITEMS,)),
     Flow("attribution", (topics.IMPRESSIONS, topics.CLEAN)),
     Flow("features", (topics.CLEAN,), writes_watermark=True),
-    Flow("learn", (topics.CLEAN, topics.EXAMPLES, topics.ITEMS), writes_watermark=True),
+    Flow("learn", (topics.CLEAN, topics.EXAMPLES, topics.ITEMS), writes_watermark=True, nice=0),
 )
 
 
 def broker(argv: list[str]) -> Part:
     """Return Kafka; `argv` starts it."""
-    return Part("kafka", "broker", argv, stop_wait_s=20, start_s=1)
+    return Part("kafka", "broker", argv, stop_wait_s=20, start_s=1, nice=_NICE)
 
 
 def redis(argv: list[str]) -> Part:

@@ -176,7 +176,7 @@ def configuration(parts: Sequence[Part], home: Home) -> str:
     ]
     groups: dict[tuple[str, int], list[str]] = {}
     for part in parts:
-        command = shlex.join(tether.command(part.argv, part.death_signal))
+        command = shlex.join(tether.command(part.argv, part.death_signal, part.nice))
         sections.append(
             _PROGRAM.format(
                 name=part.name,

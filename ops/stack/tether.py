@@ -1,4 +1,4 @@
-"""Run a command that does not outlive the process which started it: `python -m ops.stack.tether SIGKILL COMMAND...`.
+"""Run a command that does not outlive its starter: `python -m ops.stack.tether SIGKILL NICE COMMAND...`.
 
 On Linux the kernel sends the signal when the parent ends, however it ends. Elsewhere this only runs the command.
 """
@@ -23,10 +23,10 @@ def tie(death_signal: signal.Signals, parent: int) -> None:
         sys.exit(1)
 
 
-def command(argv: list[str], death_signal: signal.Signals = signal.SIGKILL) -> list[str]:
-    """Return `argv`, tied to the process that starts it."""
+def command(argv: list[str], death_signal: signal.Signals = signal.SIGKILL, nice: int = 0) -> list[str]:
+    """Return `argv`, tied to the process that starts it, and that much nicer to others."""
     # -I -S: neither site-packages nor the working folder are needed, and it starts in 20 ms.
-    return [sys.executable, "-I", "-S", __file__, death_signal.name, *argv]
+    return [sys.executable, "-I", "-S", __file__, death_signal.name, str(nice), *argv]
 
 
 def _allow_many_files() -> None:
@@ -40,4 +40,5 @@ def _allow_many_files() -> None:
 if __name__ == "__main__":
     _allow_many_files()
     tie(signal.Signals[sys.argv[1]], os.getppid())
-    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - it becomes the command
+    os.nice(int(sys.argv[2]))
+    os.execvp(sys.argv[3], sys.argv[3:])  # noqa: S606 - it becomes the command

@@ -122,7 +122,7 @@ def everything(store: RedisStore) -> dict[str, dict[str, object]]:
 
 def test_a_learner_that_is_killed_goes_on_where_it_was(make_settings: MakeSettings, run_process: RunProcess) -> None:
     """R23, R31: after kill -9 twice the rows are those of an uninterrupted run; SIGTERM ends with code 0."""
-    through, killed = make_settings(partitions=1), make_settings(partitions=1)
+    through, killed = (make_settings(partitions=1, learn_replay_share=1e9) for _ in range(2))
     stores = {settings.namespace: RedisStore(settings) for settings in (through, killed)}
     for settings in (through, killed):
         store = stores[settings.namespace]

@@ -126,7 +126,7 @@ def test_a_slow_redis_degrades_lists_and_fails_none(make_settings: Any, serve: S
         fill_catalogue(settings)
         with serve(settings) as client:
             hide(client, "u1", "m7")
-            assert recommended(client, "u1")["degraded"] is None
+            assert wait_until(lambda: recommended(client, "u1")["degraded"] is None, _START)
             proxy.delay_s = 0.2
             assert wait_until(lambda: recommended(client, "u1")["degraded"], _START)
             for n in range(60):

@@ -39,7 +39,7 @@ def tastes(n_users: int = 60, n_events: int = 25, n_items: int = 400, seed: int 
 class System:
     """A learner that commits to a store, and the profiles beside it."""
 
-    learner: Learner = field(default_factory=lambda: Learner(organic_share=1e9))
+    learner: Learner = field(default_factory=lambda: Learner(organic_share=1e9, replay_share=1e9))
     store: MemoryStore = field(default_factory=MemoryStore)
     profiles: dict[str, UserProfile] = field(default_factory=dict)
     now_ms: int = START_MS

@@ -144,7 +144,7 @@ def test_a_full_list_drops_the_weakest() -> None:
 def test_fold_in_solves_the_normal_equations() -> None:
     model = factors.Factors(0)
     for item in range(40):
-        model.add_item(item)
+        model.add_item(item, str(item))
     y = model.items[0, :40].astype(float)
     assert np.allclose(model.gram_items[0], y.T @ y, atol=1e-6)
     history = np.array([3, 8, 2, 8], np.int32)

@@ -77,7 +77,7 @@ def test_no_pair_points_at_a_forgotten_item() -> None:
 def test_forgotten_users_leave_rings_and_gramian() -> None:
     model = Factors()
     table = ItemTable()
-    model.add_item(0)
+    model.add_item(0, str(0))
     for user in range(300):
         model.append(user, 0, True)
         model.learn_one(user, 0, np.array([0], np.int32), np.array([True]), 1)

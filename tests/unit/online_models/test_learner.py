@@ -41,7 +41,7 @@ def all_rows(system: System) -> dict[str, dict[str, object]]:
 
 
 def restored(system: System) -> System:
-    learner = Learner(organic_share=1e9)
+    learner = Learner(organic_share=1e9, replay_share=1e9)
     learner.restore(system.store)
     return System(learner, system.store)
 
@@ -125,7 +125,7 @@ def test_the_ranker_learns_the_logged_values_of_each_labelled_impression() -> No
 
 
 def test_a_positive_without_a_request_trains_the_ranker_with_a_list_of_that_moment() -> None:
-    learner = Learner(organic_share=1e9)
+    learner = Learner(organic_share=1e9, replay_share=1e9)
     for event in tastes()[:600]:
         learner.learn_event(event)
     before = learner.counts.organic_lists
@@ -151,7 +151,7 @@ def test_lists_of_organic_positives_take_no_more_than_their_share_of_the_time() 
 
 
 def test_items_beyond_the_bound_are_forgotten_oldest_first() -> None:
-    system = System(Learner(max_items=40, organic_share=1e9))
+    system = System(Learner(max_items=40, organic_share=1e9, replay_share=1e9))
     system.learn([click(f"u{k % 5}", f"m{k}", START_MS + k) for k in range(200)])
     assert len(system.learner.items) <= 40
     assert set(dict(system.store.scan_rows(ITEM_MODEL))) == {f"m{k}" for k in range(160, 200)}
@@ -166,7 +166,10 @@ def test_items_beyond_the_bound_are_forgotten_oldest_first() -> None:
 
 def test_histories_beyond_the_bound_are_read_back_when_their_users_return() -> None:
     events = [click(f"u{k % 20}", f"m{k % 33}", START_MS + k) for k in range(400)]
-    bounded, unbounded = System(Learner(max_users=3, organic_share=0)), System(Learner(organic_share=0))
+    bounded, unbounded = (
+        System(Learner(max_users=3, organic_share=0, replay_share=0)),
+        System(Learner(organic_share=0, replay_share=0)),
+    )
     for event in events:
         missing = bounded.learner.missing_users([event.user_id])
         rows = dict(zip(missing, bounded.store.get_many(LEARNER_USER, missing), strict=True))

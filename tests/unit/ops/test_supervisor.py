@@ -46,7 +46,7 @@ def test_every_part_is_supervised_and_tied_to_the_supervisor(home: Home) -> None
     for part in ALL:
         program = config[f"program:{part.name}"]
         command = shlex.split(program["command"].replace("%%", "%"))
-        assert command == tether.command(part.argv, part.death_signal)
+        assert command == tether.command(part.argv, part.death_signal, part.nice)
         assert program["stdout_logfile"] == str(home.log(part.name))
         assert program["autorestart"] == ("unexpected" if part.name == "traffic" else "true")
     assert shlex.split(config["program:serving"]["command"])[4] == "SIGTERM", "its master ends its workers"
