@@ -1,6 +1,6 @@
 """What the catalogue says about items, as columns by slot."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,10 +94,3 @@ class Catalogue:
         shares[:known] = weights[:known]
         mass = shares.sum()
         return shares / mass if mass > 0 else shares
-
-    def with_genres(self, genres: Iterable[str]) -> NDArray[np.bool_]:
-        """Return a mask over all slots: True where the item has any of the genres."""
-        numbers = [number for genre in genres if (number := self.genre_names.get(genre)) is not None]
-        if not numbers:
-            return np.zeros(len(self.genres), dtype=np.bool_)
-        return np.asarray(np.isin(self.genres, numbers).any(axis=1))

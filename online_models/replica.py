@@ -1,7 +1,7 @@
 """The read side of all models: what serving holds in memory, built from the rows that the flows write."""
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import msgspec
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots, grown
+from online_models.attributes import Attributes
 from online_models.columns import NO_ITEM, Columns
 from online_models.engine import inputs
 from online_models.engine.context import Context
@@ -17,6 +18,7 @@ from online_models.engine.factors import ItemFactors
 from online_models.engine.history import Steps
 from online_models.engine.items import N_EVENTS
 from online_models.engine.scorer import Scorer, SnapshotVersionError
+from online_models.expressions import Expression
 from online_models.items import ItemSlots
 from online_models.learner_rows import Progress
 from online_models.sources import REPEATS_FROM
@@ -59,6 +61,8 @@ class Replica:
         self.trends = Trends()
         self._items = ItemSlots()
         self._entries: dict[int, Item] = {}
+        self.attributes = Attributes()
+        """Of the catalogue's items."""
         self._learner_slots: dict[int, int] = {}
         """Own slot -> the learner's."""
         self._given: dict[int, tuple[int, float]] = {}
@@ -127,10 +131,9 @@ class Replica:
         """Return False where an item is hidden or gone."""
         return self.columns.servable(slots)
 
-    def with_genres(self, genres: Sequence[str]) -> NDArray[np.bool_]:
-        """Return a mask over all slots: True where the item is servable and has any of the genres."""
-        allowed = self.columns.catalogue.with_genres(genres)
-        return np.asarray(allowed & self.columns.present & ~self.columns.catalogue.hidden)
+    def matching(self, expression: Expression) -> NDArray[np.bool_]:
+        """Return a mask over all slots: True where the expression holds; not to be written to."""
+        return self.attributes.mask(expression, self.n_slots)
 
     def context(self, user: UserView, repeats: bool = False) -> Context:
         """Resolve a user's view; once per request, before sources and inputs."""
@@ -263,9 +266,11 @@ class Replica:
             if item is not None:
                 slot = self._slot(item_id)
                 self.columns.present[slot] = True
+                self.attributes.replace(slot, self._entries.get(slot), item)
                 self._entries[slot] = item
                 self.columns.describe(slot, item)
-            elif (known := self._items.get(item_id)) is not None and self._entries.pop(known, None) is not None:
+            elif (known := self._items.get(item_id)) is not None and known in self._entries:
+                self.attributes.replace(known, self._entries.pop(known), None)
                 self.columns.undescribe(known)
                 self._drop_if_unknown(known)
 

@@ -82,15 +82,15 @@ class Seen:
         return np.zeros(len(slots), np.bool_) if unseen is None else ~unseen
 
 
-class InGenre:
-    """Only items of one of the wanted genres."""
+class Wanted:
+    """Only what the request's filter expression asks for."""
 
-    name = "genre"
+    name = "not_wanted"
     fails_closed = True
 
     def keep(self, slate: Slate, slots: Slots) -> Mask | None:
-        genres = slate.query.genre
-        return slate.replica.with_genres(genres)[slots] if genres else None
+        allowed = slate.allowed()
+        return None if allowed is None else allowed[slots]
 
 
 def _without(slate: Slate, slots: Slots, item_ids: Collection[str]) -> Mask | None:

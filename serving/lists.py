@@ -8,12 +8,15 @@ from time import perf_counter
 
 from msgspec import UNSET
 
+from online_models.expressions import Expression, ExpressionError
+from online_models.replica import Replica
 from serving.answers import ListAnswer, ListedItem, ModelVersion
 from serving.mirror import Mirror
 from serving.pipeline import Pipeline, Slate
 from serving.problems import ProblemError
 from serving.queries import ListQuery
 from serving.reasons import reasons
+from serving.wanted import not_understood, wanted
 from state.records import Item
 
 _AT_ONCE = 16
@@ -59,6 +62,7 @@ class Lists:
             if anchor is None:
                 raise ProblemError(404, f"item {about!r} is not known", field="item_id")
         slate = Slate(
+            wanted=_wanted(query, replica),
             request_id=os.urandom(16).hex(),
             surface=surface,
             query=query,
@@ -75,6 +79,17 @@ class Lists:
             await self._surfaces[surface].run(slate)
         slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
         return render(slate)
+
+
+def _wanted(query: ListQuery, replica: Replica) -> Expression | None:
+    """Return what the parameters ask for together. Raise `ProblemError` for an attribute that no item has."""
+    expression = wanted(query)
+    if expression is not None:
+        try:
+            replica.attributes.check(expression)
+        except ExpressionError as error:
+            raise not_understood(error) from error
+    return expression
 
 
 def render(slate: Slate) -> ListAnswer:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.context import Context
+from online_models.expressions import Expression
 from online_models.replica import Replica
 from serving.answers import StageReport
 from serving.queries import ListQuery
@@ -77,6 +78,8 @@ class Slate:
     """Stream time."""
     wall_ms: int
     user_id: str | None = None
+    wanted: Expression | None = None
+    """What items must fulfil."""
     anchor: int | None = None
     """Slot of the item that the list is about."""
     window: str = "1h"
@@ -94,6 +97,10 @@ class Slate:
     """Of the running stage, for `explain`."""
     reports: list[StageReport] = field(default_factory=list)
     _names: dict[int, list[str]] = field(default_factory=dict)
+
+    def allowed(self) -> NDArray[np.bool_] | None:
+        """Return a mask over all slots, None when all items may be in the list."""
+        return None if self.wanted is None else self.replica.matching(self.wanted)
 
     def genres(self, slot: int) -> Sequence[str]:
         item = self.replica.item(slot)

@@ -7,11 +7,13 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from online_models.expressions import MAX_CHARACTERS
 from serving.problems import ProblemError
 from state.records import Identifier, ShortText
 from state.validation import InvalidInputError, check_identifier, field_and_reason
 
 MAX_IDENTIFIER = 128
+Date = Annotated[str, Meta(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$")]
 Q = TypeVar("Q", bound=Struct)
 
 
@@ -24,6 +26,27 @@ class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=100, description="items wanted")] = 20
     genre: Annotated[list[ShortText], Meta(max_length=64, description="only items of one of these genres")] = []
+    category: Annotated[list[ShortText], Meta(max_length=64, description="only items of one of these categories")] = []
+    creator: Annotated[list[ShortText], Meta(max_length=64, description="only items of one of these creators")] = []
+    tag: Annotated[list[ShortText], Meta(max_length=64, description="only items with one of these tags")] = []
+    age_rating: Annotated[list[ShortText], Meta(max_length=64, description="only items rated so")] = []
+    price_min: Annotated[float, Meta(ge=0, description="lowest price, inclusive")] | None = None
+    price_max: Annotated[float, Meta(ge=0, description="highest price, inclusive")] | None = None
+    released_after: (
+        Annotated[Date, Meta(description="released on this date, or in this year or month, or later")] | None
+    ) = None
+    released_before: Annotated[Date, Meta(description="released before this date")] | None = None
+    filter: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=MAX_CHARACTERS,
+                description="an expression, such as `genre:any(Drama,War) and price<=20 and not creator=X`",
+            ),
+        ]
+        | None
+    ) = None
     exclude: Annotated[list[Identifier], Meta(max_length=1000, description="item ids to leave out")] = []
     seen: Annotated[
         Literal["hide", "show", "only"], Meta(description="what becomes of items that the user has consumed")

@@ -41,7 +41,7 @@ class Model:
 
 
 class Popular:
-    """The most popular items, of the wanted genres if there are any."""
+    """The most popular items, of those that a filter asks for if there is one."""
 
     name = "popular"
 
@@ -54,8 +54,7 @@ class Popular:
 
     def scored(self, slate: Slate) -> tuple[Slots, NDArray[np.float32]]:
         """Return the items with their counts."""
-        genres = slate.query.genre
-        where = slate.replica.with_genres(genres) if genres else None
+        where = slate.allowed()
         return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, self._half_life, where)
 
 
@@ -72,8 +71,7 @@ class Trending:
 
     def scored(self, slate: Slate) -> tuple[Slots, NDArray[np.float32]]:
         """Return the items with their counts."""
-        genres = slate.query.genre
-        where = slate.replica.with_genres(genres) if genres else None
+        where = slate.allowed()
         return slate.replica.trending(self._k + _n_to_drop(slate), slate.window, slate.now_ms, where)
 
 
@@ -86,9 +84,9 @@ class Matching:
         self._k = k
 
     def retrieve(self, slate: Slate) -> Slots | None:
-        if not slate.query.genre:
+        where = slate.allowed()
+        if where is None:
             return None
-        where = slate.replica.with_genres(slate.query.genre)
         return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, where=where)[0]
 
 

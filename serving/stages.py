@@ -64,8 +64,9 @@ class Hydrate:
         context = slate.replica.context(view, repeats)
         for slots in _unwanted(slate):
             context.bar(slots)
-        if slate.query.genre:
-            context.bar_all_but(slate.replica.with_genres(slate.query.genre))
+        allowed = slate.allowed()
+        if allowed is not None:
+            context.bar_all_but(allowed)
         slate.context = context
 
     def fallback(self, slate: Slate) -> None:

@@ -1,7 +1,7 @@
 """Surface `home`: what this user would take next."""
 
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
-from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
+from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipeline import Pipeline
 from serving.sources import PER_SOURCE, Consumed, Matching, Model, Popular
 from serving.stages import Drop, GenreCap, Hydrate, Rank, ReadUser, Retrieve, Score, Select
@@ -25,7 +25,7 @@ def home(parts: Parts) -> Pipeline:
             Model(Exploration(k=20)),
             Popular(k=PER_SOURCE),
         ),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), InGenre(), Seen()),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
         Rank(),
         GenreCap(at_most=3, among=10),

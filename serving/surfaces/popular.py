@@ -1,6 +1,6 @@
 """Surface `popular`: what most people take these days."""
 
-from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
+from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipeline import Pipeline
 from serving.sources import Consumed, Popular
 from serving.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
@@ -13,7 +13,7 @@ def popular(parts: Parts) -> Pipeline:
         "popular",
         ReadUser(parts.users),
         Retrieve(Consumed(), Popular()),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), InGenre(), Seen()),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         ScoreBy(Popular()),
         Rank(),
         Select(),

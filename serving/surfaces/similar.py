@@ -1,7 +1,7 @@
 """Surface `similar`: more like this item."""
 
 from online_models.sources import Alike, Covisited, Nearest, Session
-from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
+from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipeline import Pipeline
 from serving.sources import Matching, Model, Popular
 from serving.stages import Drop, Hydrate, Rank, ReadUser, Retrieve, Score, Select
@@ -15,7 +15,7 @@ def similar(parts: Parts) -> Pipeline:
         ReadUser(parts.users),
         Hydrate(),
         Retrieve(Matching(), Model(Covisited()), Model(Session()), Model(Nearest()), Model(Alike()), Popular(k=100)),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), InGenre(), Seen()),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
         Rank(),
         Select(),

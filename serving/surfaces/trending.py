@@ -1,6 +1,6 @@
 """Surface `trending`: what is taken most at the moment."""
 
-from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
+from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipeline import Pipeline
 from serving.sources import Consumed, Popular, Trending
 from serving.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
@@ -13,7 +13,7 @@ def trending(parts: Parts) -> Pipeline:
         "trending",
         ReadUser(parts.users),
         Retrieve(Consumed(), Trending(), Popular()),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), InGenre(), Seen()),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         ScoreBy(Trending()),
         Rank(),
         Select(),

@@ -3,6 +3,7 @@ import pytest
 
 from online_models import activity
 from online_models.engine import inputs
+from online_models.expressions import parse
 from online_models.replica import Replica, SnapshotError
 from online_models.sources import LEARNED, Content, Exploration, gather
 from online_models.user_view import UserView
@@ -92,7 +93,7 @@ def test_a_hidden_item_is_in_no_list(system: System) -> None:
     replica.apply({CATALOGUE: {target: Item(item_id=target, genres=item.genres, status="hidden")}})
     assert before[0] not in candidates(replica, view)
     assert before[0] not in replica.popular(400, system.now_ms)[0]
-    assert not replica.with_genres(item.genres)[before[0]]
+    assert not replica.servable(before[:1]).any()
     assert replica.slot(target) == before[0]
     assert replica.n_items == 399
 
@@ -121,7 +122,7 @@ def test_a_deleted_item_is_gone_and_comes_back_at_its_slot() -> None:
     slot = replica.slot("a")
     replica.apply({CATALOGUE: {"a": None}})
     assert (replica.slot("a"), replica.n_items) == (None, 1)
-    assert not replica.with_genres(["War"]).any()
+    assert not replica.matching(parse("genre=War")).any()
     replica.apply({CATALOGUE: entry})
     assert (replica.slot("a"), replica.n_items) == (slot, 2)
 
@@ -207,7 +208,7 @@ def test_trending_counts_the_window_only() -> None:
 def test_popular_is_full_whenever_enough_items_match(system: System) -> None:
     """R3."""
     replica = system.replica()
-    mask = replica.with_genres(["War"])
+    mask = replica.matching(parse("genre=War"))
     slots, counts = replica.popular(50, system.now_ms, where=mask)
     assert len(slots) == 50
     assert mask[slots].all()

@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from online_models.attributes import Attributes
 from online_models.catalogue import Catalogue
 from online_models.engine.retrieval import Workspace
+from online_models.expressions import Expression
 from serving.pipeline import Candidates, Slate
 from serving.queries import ListQuery
+from serving.wanted import wanted
 from state.records import Activity, Item
 
 Scored = tuple[Any, Any]
@@ -53,6 +56,9 @@ class FakeReplica:
         self.n_items = len(genres)
         self.scores = np.array(scores or np.linspace(1, 0, len(genres)))
         self.columns = FakeColumns(genres, hidden or set())
+        self.attributes = Attributes()
+        for slot in range(self.n_items):
+            self.attributes.replace(slot, None, self.item(slot))
         self.broken: set[str] = set()
 
     def slot(self, item_id: str) -> int | None:
@@ -78,8 +84,8 @@ class FakeReplica:
     def servable(self, slots: Any) -> Any:
         return self.columns.servable(slots)
 
-    def with_genres(self, genres: Sequence[str]) -> Any:
-        return np.array([bool(set(genres) & set(of_item)) for of_item in self.genres], np.bool_)
+    def matching(self, expression: Expression) -> Any:
+        return self.attributes.mask(expression, self.n_items)
 
     def context(self, view: Any, repeats: bool = False) -> Any:
         self._fail("context")
@@ -122,7 +128,7 @@ class BrokenSource(FakeSource):
 
 def a_slate(replica: FakeReplica, **fields: Any) -> Slate:
     query = fields.pop("query", ListQuery())
-    defaults = {"request_id": "r", "surface": "home", "now_ms": 10**12, "wall_ms": 10**12}
+    defaults = {"wanted": wanted(query), "request_id": "r", "surface": "home", "now_ms": 10**12, "wall_ms": 10**12}
     return Slate(query=query, replica=replica, **defaults | fields)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from online_models import profiles
-from serving.filters import Excluded, HiddenByUser, InGenre, Seen, Servable
+from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.impressions import impression_of
 from serving.pipeline import Slate
 from serving.queries import ListQuery
@@ -79,9 +79,9 @@ def test_filters_count_what_they_dropped() -> None:
         query=ListQuery(exclude=["i4", "unknown"], genre=["A"], explain=True),
         user=a_user(hidden=["i0"], seen=["i1", "i2"]),
     )
-    Drop(HiddenByUser(), Servable(lambda: ["i3"]), Excluded(), InGenre(), Seen()).run(slate)
+    Drop(HiddenByUser(), Servable(lambda: ["i3"]), Excluded(), Wanted(), Seen()).run(slate)
     assert item_ids(slate) == []
-    assert slate.notes == {"hidden_by_user": 1, "not_servable": 2, "excluded": 1, "genre": 2, "seen": 2}
+    assert slate.notes == {"hidden_by_user": 1, "not_servable": 2, "excluded": 1, "not_wanted": 2, "seen": 2}
 
 
 @pytest.mark.parametrize(("seen", "expected"), [("hide", ["i0"]), ("show", ["i0", "i1"]), ("only", ["i1"])])
@@ -140,7 +140,7 @@ def test_a_narrow_filter_gets_all_its_items() -> None:
     slate = a_slate(replica, query=ListQuery(genre=["Rare"], limit=20))
     Hydrate().run(slate)
     Retrieve(Matching(), Model(FakeSource("one", range(300))), Popular()).run(slate)
-    Drop(InGenre()).run(slate)
+    Drop(Wanted()).run(slate)
     Score().run(slate)
     assert sorted(item_ids(slate)) == sorted(f"i{n}" for n in range(990, 1000))
     assert np.isfinite(slate.candidates.scores).all()

@@ -1,0 +1,63 @@
+"""One expression for all that a request says of the items it wants: the filter and its shorthands."""
+
+from math import isfinite
+
+from online_models.expressions import All, Comparison, Expression, ExpressionError, Labels, parse
+from serving.problems import ProblemError
+from serving.queries import ListQuery
+
+
+def wanted(query: ListQuery) -> Expression | None:
+    """Return it, None when everything is wanted. Raise `ProblemError` for what nobody can mean."""
+    parts: list[Expression] = [
+        Labels(name, "any", tuple(labels))
+        for name, labels in (
+            ("genre", query.genre),
+            ("category", query.category),
+            ("creator", query.creator),
+            ("tag", query.tag),
+            ("age_rating", query.age_rating),
+        )
+        if labels
+    ]
+    if query.price_min is not None:
+        parts.append(Comparison("price", ">=", str(query.price_min)))
+    if query.price_max is not None:
+        parts.append(Comparison("price", "<=", str(query.price_max)))
+    if query.released_after is not None:
+        parts.append(Comparison("release_date", ">=", query.released_after))
+    if query.released_before is not None:
+        parts.append(Comparison("release_date", "<", query.released_before))
+    if query.filter is not None:
+        try:
+            parts.append(parse(query.filter))
+        except ExpressionError as error:
+            raise not_understood(error) from error
+    if not parts:
+        return None
+    _refuse_contradictions(query)
+    return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+
+def not_understood(error: ExpressionError) -> ProblemError:
+    """Return the problem of a filter expression."""
+    return ProblemError(400, f"filter: {error}", field="filter", allowed=error.allowed or None)
+
+
+def _refuse_contradictions(query: ListQuery) -> None:
+    low, high = query.price_min, query.price_max
+    for name, price in (("price_min", low), ("price_max", high)):
+        if price is not None and not isfinite(price):
+            raise ProblemError(400, f"{name}: {price} is no price", field=name, allowed=["a finite number"])
+    if low is not None and high is not None and low > high:
+        raise ProblemError(
+            400, f"price_min: {low} is above price_max, which is {high}", field="price_min", allowed=[f"0..{high}"]
+        )
+    first, end = query.released_after, query.released_before
+    if first is not None and end is not None and first >= end:
+        raise ProblemError(
+            400,
+            f"released_after: {first} is not before released_before, which is {end}",
+            field="released_after",
+            allowed=[f"before {end}"],
+        )
