@@ -12,6 +12,7 @@ from quixstreams import Application, message_context
 from quixstreams.sinks import BatchingSink, SinkBatch
 
 from flows.cataloguing import FLOW, CatalogueWriter, ItemChange, parse_change
+from flows.kafka_log import committed_offsets
 from flows.process import configure_logging
 from flows.quix import application, topic
 from state.redis_store import RedisStore
@@ -97,7 +98,7 @@ def restore(settings: Settings, writer: CatalogueWriter) -> None:
         if metadata.error is not None:
             raise KafkaException(metadata.error)
         wanted = [TopicPartition(name, partition) for partition in metadata.partitions]
-        committed = {w.partition: w.offset for w in consumer.committed(wanted, timeout=_REQUEST_TIMEOUT_S)}
+        committed = {w.partition: w.offset for w in committed_offsets(consumer, wanted, _REQUEST_TIMEOUT_S)}
         behind = {p: writer.position(p) for p, offset in committed.items() if writer.position(p) < offset}
         if not behind:
             return

@@ -25,6 +25,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from flows.batches import KafkaBatch
 from flows.cleaning import Cleaned, PartitionCleaner, Progress, Rejected
+from flows.kafka_log import committed_offsets
 from flows.known_events import RebuildError, rebuild
 from flows.partitioner import UserPartitions
 from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals
@@ -143,7 +144,7 @@ class CleanFlow:
 
     def _assign(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
         # Waits for the outcome of transactions that are about to commit offsets here.
-        committed = consumer.committed(list(partitions), timeout=_REQUEST_TIMEOUT_S) if partitions else []
+        committed = committed_offsets(consumer, list(partitions), _REQUEST_TIMEOUT_S) if partitions else []
         for where in committed:
             if where.error is not None:
                 raise KafkaException(where.error)

@@ -1,6 +1,8 @@
 """Stretches of a partition, read beside a flow's input: what a recovery needs to know before it starts."""
 
 from collections.abc import Iterator
+from threading import Event
+from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -11,6 +13,7 @@ from state.topics import Topic
 
 _TIMEOUT_S = 15.0
 _MAX_MESSAGES = 2000
+_PAUSE_S = 0.1
 
 
 class LogMessage(NamedTuple):
@@ -20,6 +23,26 @@ class LogMessage(NamedTuple):
     timestamp: int
     """Epoch ms, as the topic says."""
     value: bytes | None
+
+
+_COORDINATOR_MOVES = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+"""For a moment after a broker has started, or a group is used for the first time."""
+
+
+def committed_offsets(consumer: Consumer, wanted: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
+    """Return what the consumer's group has committed, in the order of `wanted`. Raise `KafkaException`."""
+    until = monotonic() + timeout_s
+    while True:
+        try:
+            return list(consumer.committed(wanted, timeout=timeout_s))
+        except KafkaException as error:
+            if error.args[0].code() not in _COORDINATOR_MOVES or monotonic() > until:
+                raise
+            Event().wait(_PAUSE_S)
 
 
 class KafkaLog:
@@ -59,7 +82,7 @@ class KafkaLog:
 
     def committed(self, topic: Topic, partition: int) -> int | None:
         """Return the group's committed offset."""
-        (found,) = self._consumer.committed([self._where(topic, partition)], timeout=_TIMEOUT_S)
+        (found,) = committed_offsets(self._consumer, [self._where(topic, partition)], _TIMEOUT_S)
         if found.error is not None:
             raise KafkaException(found.error)
         return int(found.offset) if found.offset >= 0 else None

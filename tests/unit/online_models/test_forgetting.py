@@ -146,7 +146,7 @@ def test_memory_stays_flat_while_items_come_and_go() -> None:
                 free = gone.tolist()
                 n_forgotten += len(free)
             slot_of[name] = free.pop()
-            model.add_item(slot_of[name])
+            model.add_item(slot_of[name], str(name))
         item, user = slot_of[name], users[at]
         table.learn_one(item, t, True, user.n, k)
         lists.learn_one(user.items, user.times, user.positive, item, t, True)
