@@ -67,6 +67,8 @@ def evaluate_command(
         expected = ", ".join(PROTOCOLS + SIMULATED)
         raise typer.BadParameter(f"expected one of {expected}, got {protocol!r}", param_hint="--protocol")
     _check_engine(weights, without)
+    if protocol in SIMULATED and (weights != "default" or without is not None):
+        raise typer.BadParameter(f"--weights and --without are for {', '.join(PROTOCOLS)}", param_hint="--protocol")
     if tuned and warm_up == 0.0:
         raise typer.BadParameter("there is nothing before the first query to tune on", param_hint="--warm-up")
     names = _names(models, baseline)
@@ -152,10 +154,17 @@ def _names(models: str, baseline: str | None) -> list[str]:
 
 
 def _check_engine(weights: str, without: str | None) -> None:
+    from online_models.engine.inputs import N_INPUTS, NAMES
+    from online_models.engine.scorer import Scorer, SnapshotVersionError
     from online_models.evaluation.ablation import GROUPS
 
-    if weights not in ("default", "none") and not Path(weights).is_file():
-        raise typer.BadParameter(f"expected default, none or a file, got {weights!r}", param_hint="--weights")
+    if weights not in ("default", "none"):
+        if not Path(weights).is_file():
+            raise typer.BadParameter(f"expected default, none or a file, got {weights!r}", param_hint="--weights")
+        try:
+            Scorer(N_INPUTS).load(Path(weights).read_bytes(), NAMES)
+        except (SnapshotVersionError, msgspec.MsgspecError) as error:
+            raise typer.BadParameter(f"{weights}: {error}", param_hint="--weights") from None
     if without is not None and without not in GROUPS:
         raise typer.BadParameter(f"expected one of {', '.join(GROUPS)}, got {without!r}", param_hint="--without")
 
