@@ -66,9 +66,7 @@ def evaluate_command(
     if protocol not in PROTOCOLS + SIMULATED:
         expected = ", ".join(PROTOCOLS + SIMULATED)
         raise typer.BadParameter(f"expected one of {expected}, got {protocol!r}", param_hint="--protocol")
-    _check_engine(weights, without)
-    if protocol in SIMULATED and (weights != "default" or without is not None):
-        raise typer.BadParameter(f"--weights and --without are for {', '.join(PROTOCOLS)}", param_hint="--protocol")
+    _check_engine(protocol, weights, without)
     if tuned and warm_up == 0.0:
         raise typer.BadParameter("there is nothing before the first query to tune on", param_hint="--warm-up")
     names = _names(models, baseline)
@@ -153,11 +151,13 @@ def _names(models: str, baseline: str | None) -> list[str]:
     return names
 
 
-def _check_engine(weights: str, without: str | None) -> None:
+def _check_engine(protocol: str, weights: str, without: str | None) -> None:
     from online_models.engine.inputs import N_INPUTS, NAMES
     from online_models.engine.scorer import Scorer, SnapshotVersionError
     from online_models.evaluation.ablation import GROUPS
 
+    if protocol in SIMULATED and (weights != "default" or without is not None):
+        raise typer.BadParameter(f"--weights and --without are for {', '.join(PROTOCOLS)}", param_hint="--protocol")
     if weights not in ("default", "none"):
         if not Path(weights).is_file():
             raise typer.BadParameter(f"expected default, none or a file, got {weights!r}", param_hint="--weights")
