@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flows.batches import KafkaBatch
-from serving.event_log import Delivery, QueueFullError
+from serving.kafka.event_log import Delivery, QueueFullError
 from state.topics import Topic
 
 MAX_WAITING = 100_000
@@ -65,7 +65,7 @@ class MemoryLog:
 
 
 class MemoryOutbox:
-    """What `serving.event_log.Outbox` is over Kafka: everything is acknowledged at once."""
+    """What `serving.kafka.event_log.Outbox` is over Kafka: everything is acknowledged at once."""
 
     stalled = False
 
@@ -94,7 +94,7 @@ class MemoryOutbox:
 
 
 class MemoryEventLog:
-    """What `serving.event_log.EventLog` is over Kafka."""
+    """What `serving.kafka.event_log.EventLog` is over Kafka."""
 
     def __init__(self, log: MemoryLog) -> None:
         self.events = MemoryOutbox(log)

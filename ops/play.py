@@ -94,7 +94,7 @@ def play(settings: "Settings", start: Start, console: "Console", on_ready: Calla
     from ops.memory_log import MemoryEventLog, MemoryLog
     from ops.one_process import Flows
     from serving.app import create_app
-    from serving.event_log import EventLog
+    from serving.kafka.event_log import EventLog
     from state.memory_store import AsyncMemoryStore, MemoryStore
 
     store, messages = MemoryStore(), MemoryLog()

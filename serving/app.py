@@ -8,15 +8,16 @@ import falcon.asgi
 import msgspec
 
 from online_models.warm_up import warm_up
-from serving import openapi, problems, telemetry
-from serving.event_log import EventLog
-from serving.impressions import ImpressionLog
-from serving.lists import Lists
-from serving.mirror import Mirror
+from serving import telemetry
+from serving.contract import openapi, problems
+from serving.kafka.event_log import EventLog
+from serving.memory.mirror import Mirror
+from serving.memory.users import Users
+from serving.pipelines.impressions import ImpressionLog
+from serving.pipelines.lists import Lists
 from serving.resources import events, items, lists, operation, pages, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
-from serving.users import Users
 from state.redis_store import AsyncRedisStore
 from state.settings import Settings
 from state.store import AsyncStore
@@ -57,6 +58,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
     answering = Lists(mirror, surfaces, troubles)
     page, files, version = pages.load()
+    docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
     app: App = falcon.asgi.App()
     app.add_middleware(telemetry.RequestTimer())
     app.add_middleware(Lifespan(mirror, store, known, log))
@@ -77,7 +79,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/health/ready": operation.HealthReady(mirror, troubles),
         "/metrics": operation.Metrics(mirror, log),
         "/openapi.json": operation.Document(msgspec.json.encode(openapi.document()), "application/json"),
-        "/docs": operation.Document(resources.files("serving").joinpath("docs.html").read_bytes(), falcon.MEDIA_HTML),
+        "/docs": operation.Document(docs, falcon.MEDIA_HTML),
     }.items():
         app.add_route(route, resource)
     return app

@@ -8,12 +8,12 @@ import msgspec
 
 from online_models.outcomes import is_feedback
 from serving import telemetry
-from serving.answers import BatchAnswer, Rejected
-from serving.bodies import MIB, one_or_many, read_body, send
-from serving.event_log import Delivery, Outbox, QueueFullError
-from serving.problems import ProblemError
-from serving.queries import NoQuery, parse_query
-from serving.users import Users, clean
+from serving.contract.answers import BatchAnswer, Rejected
+from serving.contract.bodies import MIB, one_or_many, read_body, send
+from serving.contract.problems import ProblemError
+from serving.contract.queries import NoQuery, parse_query
+from serving.kafka.event_log import Delivery, Outbox, QueueFullError
+from serving.memory.users import Users, clean
 from state.records import Event
 from state.topics import EVENTS, Topic
 from state.validation import InvalidInputError, parse_event

@@ -6,14 +6,14 @@ import falcon.asgi
 import msgspec
 
 from online_models import activity
-from serving.answers import ItemAnswer, Rejected
-from serving.bodies import MIB, one_or_many, read_body, send
-from serving.event_log import Outbox
-from serving.mirror import Mirror
-from serving.problems import ProblemError
-from serving.queries import NoQuery, parse_query, path_identifier
+from serving.contract.answers import ItemAnswer, Rejected
+from serving.contract.bodies import MIB, one_or_many, read_body, send
+from serving.contract.problems import ProblemError
+from serving.contract.queries import NoQuery, parse_query, path_identifier
+from serving.kafka.event_log import Outbox
+from serving.memory.mirror import Mirror
+from serving.memory.users import Users
 from serving.resources.events import batch_answer, deliver
-from serving.users import Users
 from state.entries import CATALOGUE, ITEM_ACTIVITY, activity_field
 from state.records import Activity, Item
 from state.store import AsyncStore, StoreUnavailableError

@@ -2,9 +2,9 @@
 
 import falcon.asgi
 
-from serving.bodies import send
-from serving.lists import Lists
-from serving.queries import SurfaceQuery, TrendingQuery, parse_query, path_identifier
+from serving.contract.bodies import send
+from serving.contract.queries import SurfaceQuery, TrendingQuery, parse_query, path_identifier
+from serving.pipelines.lists import Lists
 
 
 class Similar:

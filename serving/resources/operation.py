@@ -4,29 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 import falcon.asgi
-from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving import telemetry
-from serving.bodies import send
-from serving.event_log import EventLog
-from serving.mirror import Mirror
-
-
-class Live(Struct, frozen=True):
-    """The process answers."""
-
-    live: bool = True
-
-
-class Ready(Struct, frozen=True, kw_only=True):
-    """Whether lists can be answered, and from what."""
-
-    ready: bool
-    items: int
-    origin: str
-    """Where the models in memory came from: `redis` or `disk`; empty before they are there."""
-    degraded: dict[str, str] | None
+from serving.contract.answers import Live, Ready
+from serving.contract.bodies import send
+from serving.kafka.event_log import EventLog
+from serving.memory.mirror import Mirror
 
 
 class HealthLive:

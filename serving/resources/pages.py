@@ -6,8 +6,8 @@ from importlib import resources
 import falcon
 import falcon.asgi
 
-from serving.problems import ProblemError
-from serving.queries import NoQuery, parse_query
+from serving.contract.problems import ProblemError
+from serving.contract.queries import NoQuery, parse_query
 
 ASSETS = "/assets"
 _PLACE = b"{{assets}}"

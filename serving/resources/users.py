@@ -3,62 +3,27 @@
 import time
 import uuid
 from collections import OrderedDict
-from typing import Annotated, Literal, get_args
 
 import falcon.asgi
 import msgspec
-from msgspec import Meta, Struct
 
 from online_models import activity, profiles
-from serving.answers import FeedbackAnswer, UserAnswer
-from serving.bodies import read_body, send
-from serving.event_log import Outbox
-from serving.lists import Lists
-from serving.mirror import Mirror
-from serving.problems import ProblemError
-from serving.queries import NoQuery, RecommendationQuery, parse_query, path_identifier
+from serving.contract.answers import FeedbackAnswer, UserAnswer
+from serving.contract.bodies import read_body, send
+from serving.contract.feedback import BODY_LIMIT, parse_feedback
+from serving.contract.queries import NoQuery, RecommendationQuery, parse_query, path_identifier
+from serving.kafka.event_log import Outbox
+from serving.memory.mirror import Mirror
+from serving.memory.users import KnownUser, Users, clean
+from serving.pipelines.lists import Lists
 from serving.resources.events import deliver
-from serving.users import KnownUser, Users, clean
-from state.records import Identifier, ShortText, UserProfile
+from state.records import UserProfile
 from state.store import StoreUnavailableError
 from state.topics import EVENTS
-from state.validation import InvalidInputError, decode, parse_event
+from state.validation import parse_event
 
-_BODY_LIMIT = 64 * 1024
 _MAX_REMEMBERED_TIMES = 10_000
 _encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-FeedbackType = Literal["like", "dislike", "save", "hide", "rating", "undo"]
-FEEDBACK_TYPES: tuple[str, ...] = get_args(FeedbackType)
-
-
-class Feedback(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """What a user says of an item."""
-
-    item_id: Identifier
-    type: FeedbackType
-    value: float | ShortText | None = None
-    """Stars of a rating; the type that an undo takes back, all when absent."""
-    event_id: Identifier | None = None
-    """Given by clients that may send the same feedback twice."""
-    ts: Annotated[int, Meta(description="epoch ms")] | None = None
-    request_id: Identifier | None = None
-    position: Annotated[int, Meta(ge=0, le=100_000)] | None = None
-    session_id: Identifier | None = None
-
-
-_feedback_decoder = msgspec.json.Decoder(Feedback)
-
-
-def parse_feedback(body: bytes) -> Feedback:
-    """Decode and check. Raise `InvalidInputError`, or `ProblemError` that says which types there are."""
-    try:
-        return decode(_feedback_decoder, body, _BODY_LIMIT)
-    except InvalidInputError as error:
-        if error.field == "type":
-            raise ProblemError(400, "type: this is no feedback", field="type", allowed=FEEDBACK_TYPES) from error
-        raise
 
 
 class Recommendations:
@@ -84,7 +49,7 @@ class UserFeedback:
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
         parse_query(NoQuery, req.params)
         path_identifier("user_id", user_id)
-        feedback = parse_feedback(await read_body(req, _BODY_LIMIT))
+        feedback = parse_feedback(await read_body(req, BODY_LIMIT))
         now_ms = int(time.time() * 1000)
         given = {name: value for name, value in msgspec.structs.asdict(feedback).items() if value is not None}
         given.setdefault("event_id", uuid.uuid4().hex)

@@ -1,6 +1,6 @@
 """The surfaces: one file each, which only declares. A new one is a new file and a line here."""
 
-from serving.pipeline import Pipeline
+from serving.pipelines.pipeline import Pipeline
 from serving.surfaces import home, popular, similar, trending
 from serving.surfaces.parts import Parts
 

@@ -1,10 +1,10 @@
 """Surface `home`: what this user would take next."""
 
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
-from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
-from serving.pipeline import Pipeline
-from serving.sources import PER_SOURCE, Consumed, Matching, Model, Popular
-from serving.stages import Drop, GenreCap, Hydrate, Rank, ReadUser, Retrieve, Score, Select
+from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.sources import PER_SOURCE, Consumed, Matching, Model, Popular
+from serving.pipelines.stages import Drop, GenreCap, Hydrate, Rank, ReadUser, Retrieve, Score, Select
 from serving.surfaces.parts import Parts
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from serving.impressions import ImpressionLog
-from serving.pipeline import StageObserver
-from serving.users import Users
+from serving.memory.users import Users
+from serving.pipelines.impressions import ImpressionLog
+from serving.pipelines.pipeline import StageObserver
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Surface `popular`: what most people take these days."""
 
-from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
-from serving.pipeline import Pipeline
-from serving.sources import Consumed, Popular
-from serving.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
+from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.sources import Consumed, Popular
+from serving.pipelines.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
 from serving.surfaces.parts import Parts
 
 

@@ -1,10 +1,10 @@
 """Surface `similar`: more like this item."""
 
 from online_models.sources import Alike, Covisited, Nearest, Session
-from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
-from serving.pipeline import Pipeline
-from serving.sources import Matching, Model, Popular
-from serving.stages import Drop, Hydrate, Rank, ReadUser, Retrieve, Score, Select
+from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.sources import Matching, Model, Popular
+from serving.pipelines.stages import Drop, Hydrate, Rank, ReadUser, Retrieve, Score, Select
 from serving.surfaces.parts import Parts
 
 

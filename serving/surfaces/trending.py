@@ -1,9 +1,9 @@
 """Surface `trending`: what is taken most at the moment."""
 
-from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
-from serving.pipeline import Pipeline
-from serving.sources import Consumed, Popular, Trending
-from serving.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
+from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.sources import Consumed, Popular, Trending
+from serving.pipelines.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
 from serving.surfaces.parts import Parts
 
 

@@ -11,7 +11,7 @@ import pytest
 from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 from ops.memory_log import MAX_WAITING, MemoryLog, MemoryOutbox
 from ops.one_process import Flows
-from serving.event_log import QueueFullError
+from serving.kafka.event_log import QueueFullError
 from serving.resources.users import clean
 from state.entries import CATALOGUE, ITEM_ACTIVITY, MODEL, USER_PROFILE, activity_field
 from state.memory_store import AsyncMemoryStore, MemoryStore

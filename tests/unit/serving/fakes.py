@@ -9,9 +9,9 @@ from online_models.attributes import Attributes
 from online_models.catalogue import Catalogue
 from online_models.engine.retrieval import Workspace
 from online_models.expressions import Expression
-from serving.pipeline import Candidates, Slate
-from serving.queries import ListQuery
-from serving.wanted import wanted
+from serving.contract.queries import ListQuery
+from serving.contract.wanted import wanted
+from serving.pipelines.slate import Candidates, Slate
 from state.records import Activity, Item
 
 Scored = tuple[Any, Any]

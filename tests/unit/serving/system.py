@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.app import create_app
-from serving.event_log import Delivery, QueueFullError
+from serving.kafka.event_log import Delivery, QueueFullError
 from state.entries import CATALOGUE
 from state.memory_store import AsyncMemoryStore, MemoryStore
 from state.records import Item

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serving.breaker import Breaker
+from serving.memory.breaker import Breaker
 from state.store import StoreUnavailableError
 
 

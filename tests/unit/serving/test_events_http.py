@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from online_models import profiles
-from serving.users import clean
+from serving.memory.users import clean
 from state.entries import USER_PROFILE
 from state.records import UserProfile
 from state.store import Changes

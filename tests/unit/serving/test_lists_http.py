@@ -79,7 +79,7 @@ async def test_a_wrong_parameter_is_named_with_what_is_allowed(
 
 
 async def test_a_bug_is_a_problem_document_without_its_inside(system: System, monkeypatch: Any) -> None:
-    monkeypatch.setattr("serving.lists.render", lambda slate: 1 / 0)
+    monkeypatch.setattr("serving.pipelines.lists.render", lambda slate: 1 / 0)
     status, problem = await system.call("GET", "/v1/popular")
     assert (status, problem["title"]) == (500, "Internal Server Error")
     assert "ZeroDivision" not in json.dumps(problem)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serving.mirror import Mirror
+from serving.memory.mirror import Mirror
 from state.entries import CATALOGUE
 from state.memory_store import AsyncMemoryStore, MemoryStore
 from state.records import Item, Watermark

@@ -2,7 +2,7 @@
 
 from openapi_spec_validator import validate
 
-from serving import openapi
+from serving.contract import openapi
 from state.records import EVENT_TYPES
 
 

@@ -7,7 +7,7 @@ import falcon.asgi
 import pytest
 from falcon import testing
 
-from serving import problems
+from serving.contract import problems
 from serving.resources import pages
 
 

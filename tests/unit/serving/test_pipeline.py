@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 
-from serving.pipeline import Candidates, Pipeline, Slate
-from serving.queries import ListQuery
+from serving.contract.queries import ListQuery
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.slate import Candidates, Slate
 from state.store import StoreUnavailableError
 from tests.unit.serving.fakes import FakeReplica, a_slate, all_candidates
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from online_models import profiles
-from serving.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
-from serving.impressions import impression_of
-from serving.pipeline import Slate
-from serving.queries import ListQuery
-from serving.sources import Consumed, Matching, Model, Popular, Trending
-from serving.stages import MAX_SCORED, Drop, GenreCap, Hydrate, Rank, Retrieve, Score, ScoreBy, Select
-from serving.users import KnownUser
+from serving.contract.queries import ListQuery
+from serving.memory.users import KnownUser
+from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.impressions import impression_of
+from serving.pipelines.slate import Slate
+from serving.pipelines.sources import Consumed, Matching, Model, Popular, Trending
+from serving.pipelines.stages import MAX_SCORED, Drop, GenreCap, Hydrate, Rank, Retrieve, Score, ScoreBy, Select
 from state.records import CleanEvent, UserProfile
 from tests.unit.serving.fakes import BrokenSource, FakeReplica, FakeSource, a_slate, all_candidates, item_ids
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from serving.tasks import stop
+from serving.memory.tasks import stop
 
 
 async def test_a_task_that_swallows_its_cancellation_is_cancelled_again() -> None:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from serving.tasks import stop
+from serving.memory.tasks import stop
 from state.store import StoreUnavailableError
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from online_models import sources
 from online_models.arrays import Slots
-from serving.pipeline import Slate
+from serving.pipelines.slate import Slate
 
 PER_SOURCE = 200
 """With six sources enough for 500 distinct candidates."""

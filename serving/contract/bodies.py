@@ -5,7 +5,7 @@ from typing import Any
 import falcon.asgi
 import msgspec
 
-from serving.problems import ProblemError
+from serving.contract.problems import ProblemError
 from state.validation import InvalidInputError, decode
 
 MIB = 1024 * 1024

@@ -6,20 +6,12 @@ change a slate only as their last act, so that a skipped one leaves it as it was
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Mapping
 from time import perf_counter
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from online_models.engine.context import Context
-from online_models.expressions import Expression
-from online_models.replica import Replica
-from serving.answers import StageReport
-from serving.queries import ListQuery
-from serving.users import KnownUser
+from serving.contract.answers import StageReport
+from serving.pipelines.slate import Slate
 from state.store import StoreUnavailableError
 
 BUDGET_MS = 80.0
@@ -27,95 +19,6 @@ BUDGET_MS = 80.0
 OBSERVED_EVERY = 16
 """To note the times of every list's stages would take as long as all of them but for the models."""
 _log = logging.getLogger("serving")
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """Items under consideration, column by column; best first once they are ranked."""
-
-    slots: NDArray[np.int32]
-    """(n,) slots of the replica."""
-    sources: NDArray[np.uint32]
-    """(n,) bit i is set when source i of the pipeline brought the item."""
-    scores: NDArray[np.float64]
-    """(n,) NaN where nothing has scored the item."""
-    scored: NDArray[np.float32] | None = None
-    """(m, n_features), what the ranker scored them from, in its order."""
-    rows: NDArray[np.intp] | None = None
-    """(n,) their rows in `scored`; None where it is row by row."""
-
-    def __len__(self) -> int:
-        return len(self.slots)
-
-    @property
-    def features(self) -> NDArray[np.float32] | None:
-        """(n, n_features), once scored by the ranker."""
-        return self.scored if self.scored is None or self.rows is None else self.scored[self.rows]
-
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Candidates":
-        """Return some of them: by position, by mask or by range."""
-        rows = self.rows
-        if self.scored is not None:
-            # Rows are looked up at the end: copying the matrix at every step would cost more than the steps.
-            rows = (np.arange(len(self.scored)) if rows is None else rows)[index]
-        return Candidates(self.slots[index], self.sources[index], self.scores[index], self.scored, rows)
-
-    @classmethod
-    def none(cls) -> "Candidates":
-        return cls(np.empty(0, np.int32), np.empty(0, np.uint32), np.empty(0, np.float64))
-
-
-@dataclass(slots=True)
-class Slate:
-    """One request on its way through a pipeline."""
-
-    request_id: str
-    surface: str
-    query: ListQuery
-    replica: Replica
-    """The same replica for the whole request, whatever is swapped meanwhile."""
-    now_ms: int
-    """Stream time."""
-    wall_ms: int
-    user_id: str | None = None
-    wanted: Expression | None = None
-    """What items must fulfil."""
-    anchor: int | None = None
-    """Slot of the item that the list is about."""
-    window: str = "1h"
-    user: KnownUser | None = None
-    context: Context | None = None
-    source_names: tuple[str, ...] = ()
-    candidates: Candidates = field(default_factory=Candidates.none)
-    list_mean: NDArray[np.float32] | None = None
-    """(n_features,) mean over all candidates that were scored together."""
-    model: tuple[str, str] = ("", "")
-    """Name and version of what scored."""
-    degraded: dict[str, str] = field(default_factory=dict)
-    timing_ms: dict[str, float] = field(default_factory=dict)
-    notes: dict[str, int | str] = field(default_factory=dict)
-    """Of the running stage, for `explain`."""
-    reports: list[StageReport] = field(default_factory=list)
-    _names: dict[int, list[str]] = field(default_factory=dict)
-
-    def allowed(self) -> NDArray[np.bool_] | None:
-        """Return a mask over all slots, None when all items may be in the list."""
-        return None if self.wanted is None else self.replica.matching(self.wanted)
-
-    def genres(self, slot: int) -> Sequence[str]:
-        item = self.replica.item(slot)
-        return () if item is None else item.genres
-
-    def sources_of(self, bits: int) -> list[str]:
-        names = self._names.get(bits)
-        if names is None:
-            names = self._names[bits] = [name for bit, name in enumerate(self.source_names) if bits >> bit & 1]
-        return names
-
-    def fail(self, part: str, error: Exception) -> None:
-        """Go on without a part of a stage."""
-        self.degraded[part] = f"failed: {type(error).__name__}"
-        _log.error("%s: %s failed", self.surface, part, exc_info=error)
 
 
 class Stage(Protocol):

@@ -7,8 +7,8 @@ import numpy as np
 
 from online_models.engine.inputs import FEATURE_SET
 from serving import telemetry
-from serving.event_log import Outbox
-from serving.pipeline import Slate
+from serving.kafka.event_log import Outbox
+from serving.pipelines.slate import Slate
 from state.records import Impression
 from state.topics import IMPRESSIONS
 

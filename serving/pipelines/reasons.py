@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from serving.pipeline import Slate
+from serving.pipelines.slate import Slate
 from state.records import Item
 
 _BY_SOURCE = {

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from serving import answers, queries
-from serving.problems import CONTENT_TYPE, Problem
-from serving.resources.operation import Live, Ready
-from serving.resources.users import Feedback
+from serving.contract import answers, queries
+from serving.contract.answers import Live, Ready
+from serving.contract.feedback import Feedback
+from serving.contract.problems import CONTENT_TYPE, Problem
 from state.records import Event, Item
 
 

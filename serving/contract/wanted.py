@@ -3,8 +3,8 @@
 from math import isfinite
 
 from online_models.expressions import All, Comparison, Expression, ExpressionError, Labels, parse
-from serving.problems import ProblemError
-from serving.queries import ListQuery
+from serving.contract.problems import ProblemError
+from serving.contract.queries import ListQuery
 
 
 def wanted(query: ListQuery) -> Expression | None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots
-from serving.pipeline import Slate
+from serving.pipelines.slate import Slate
 
 Mask = NDArray[np.bool_]
 

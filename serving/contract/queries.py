@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from online_models.expressions import MAX_CHARACTERS
-from serving.problems import ProblemError
+from serving.contract.problems import ProblemError
 from state.records import Identifier, ShortText
 from state.validation import InvalidInputError, check_identifier, field_and_reason
 

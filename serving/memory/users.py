@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from online_models import profiles
 from serving import telemetry
-from serving.breaker import Breaker
+from serving.memory.breaker import Breaker
 from state.records import CleanEvent, Event, SessionProfile, UserProfile
 from state.store import AsyncStore, StoreUnavailableError
 

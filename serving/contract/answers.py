@@ -127,3 +127,19 @@ class UserAnswer(Struct, frozen=True, kw_only=True):
     pending: int
     """Feedback that is contained here and that no flow has applied yet."""
     degraded: dict[str, str] | None = None
+
+
+class Live(Struct, frozen=True):
+    """The process answers."""
+
+    live: bool = True
+
+
+class Ready(Struct, frozen=True, kw_only=True):
+    """Whether lists can be answered, and from what."""
+
+    ready: bool
+    items: int
+    origin: str
+    """Where the models in memory came from: `redis` or `disk`; empty before they are there."""
+    degraded: dict[str, str] | None

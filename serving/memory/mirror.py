@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from online_models.replica import Replica, SnapshotError
-from serving.tasks import stop
+from serving.memory.tasks import stop
 from state.entries import CATALOGUE, StateDecodeError, Table
 from state.records import Item
 from state.settings import Settings

@@ -10,13 +10,14 @@ from msgspec import UNSET
 
 from online_models.expressions import Expression, ExpressionError
 from online_models.replica import Replica
-from serving.answers import ListAnswer, ListedItem, ModelVersion
-from serving.mirror import Mirror
-from serving.pipeline import Pipeline, Slate
-from serving.problems import ProblemError
-from serving.queries import ListQuery
-from serving.reasons import reasons
-from serving.wanted import not_understood, wanted
+from serving.contract.answers import ListAnswer, ListedItem, ModelVersion
+from serving.contract.problems import ProblemError
+from serving.contract.queries import ListQuery
+from serving.contract.wanted import not_understood, wanted
+from serving.memory.mirror import Mirror
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.reasons import reasons
+from serving.pipelines.slate import Slate
 from state.records import Item
 
 _AT_ONCE = 16

@@ -1,0 +1,1 @@
+"""What serving writes to Kafka."""

@@ -1,0 +1,85 @@
+"""From a user to candidates."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from online_models.arrays import Slots
+from online_models.sources import union
+from online_models.user_view import UserView
+from serving.pipelines.slate import Candidates, Slate
+from serving.pipelines.sources import Source
+
+MAX_RETRIEVED = 4000
+"""Distinct candidates before the filters."""
+MAX_FALLBACK = 500
+
+
+class Hydrate:
+    """Resolves the user's history, or the item that the list is about, against the models in memory."""
+
+    name = "hydrate"
+    deadline_ms = 20.0
+    skippable = False
+
+    def run(self, slate: Slate) -> None:
+        if slate.anchor is not None:
+            view = UserView.of_items((slate.replica.item_id(slate.anchor),), slate.now_ms)
+        else:
+            profile = None if slate.user is None else slate.user.profile
+            view = UserView.of(profile, max(slate.now_ms, 0 if profile is None else profile.last_ts))
+        repeats = slate.query.seen == "show" and slate.replica.repeats
+        context = slate.replica.context(view, repeats)
+        for slots in _unwanted(slate):
+            context.bar(slots)
+        allowed = slate.allowed()
+        if allowed is not None:
+            context.bar_all_but(allowed)
+        slate.context = context
+
+    def fallback(self, slate: Slate) -> None:
+        slate.context = slate.replica.context(UserView(slate.now_ms))
+
+
+def _unwanted(slate: Slate) -> Iterator[Slots]:
+    """Yield items that sources need not find: filters drop them anyway, but then a list may not be full."""
+    replica = slate.replica
+    if slate.query.exclude:
+        yield replica.slots(slate.query.exclude)
+    if slate.anchor is not None:
+        yield np.array([slate.anchor], np.int32)
+    if slate.user is not None:
+        yield replica.slots(slate.user.hidden)
+        if slate.user.profile is not None and slate.query.seen == "hide":
+            yield replica.slots(slate.user.profile.seen)
+
+
+class Retrieve:
+    """Asks every source; one that fails is left out and named."""
+
+    name = "retrieve"
+    deadline_ms = 20.0
+    skippable = False
+
+    def __init__(self, *sources: Source) -> None:
+        self._sources = sources
+
+    def run(self, slate: Slate) -> None:
+        retrieved = {}
+        for source in self._sources:
+            try:
+                found = source.retrieve(slate)
+            except Exception as error:
+                slate.fail(f"source {source.name}", error)
+                continue
+            if found is not None:
+                retrieved[source.name] = found
+                slate.notes[source.name] = len(found)
+        merged = union(slate.replica.columns, retrieved, MAX_RETRIEVED)
+        slate.source_names = tuple(merged.sources)
+        slate.candidates = Candidates(merged.slots, merged.membership, np.full(len(merged.slots), np.nan))
+
+    def fallback(self, slate: Slate) -> None:
+        slots, _ = slate.replica.popular(MAX_FALLBACK, slate.now_ms)
+        slate.source_names = ("popular",)
+        slate.candidates = Candidates(slots, np.ones(len(slots), np.uint32), np.full(len(slots), np.nan))

@@ -1,0 +1,30 @@
+"""Reading what a list depends on."""
+
+from collections.abc import Awaitable
+
+from serving.memory.users import Users
+from serving.pipelines.slate import Slate
+
+
+class ReadUser:
+    """Reads the user's state in one round trip; without Redis, what this process remembers of the user."""
+
+    name = "user"
+    deadline_ms = 60.0
+    skippable = False
+
+    def __init__(self, users: Users) -> None:
+        self._users = users
+
+    def run(self, slate: Slate) -> Awaitable[None] | None:
+        if slate.user_id is None:
+            return None
+        return self._read(slate, slate.user_id)
+
+    async def _read(self, slate: Slate, user_id: str) -> None:
+        slate.user = await self._users.read(user_id, slate.query.session_id)
+        slate.notes["pending_feedback"] = slate.user.n_pending
+
+    def fallback(self, slate: Slate) -> None:
+        if slate.user_id is not None:
+            slate.user = self._users.from_memory(slate.user_id)
