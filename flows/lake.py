@@ -19,7 +19,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from deltalake.exceptions import DeltaError
 
 from flows.batches import KafkaBatch
-from flows.lake_store import KEPT, LakeConflictError, LakeSchemaError, StoredTable, Stretch
+from flows.lake_store import (
+    KEPT,
+    LakeConflictError,
+    LakeSchemaError,
+    StoredTable,
+    Stretch,
+    compact,
+    drop_replaced,
+    worth_compacting,
+)
 from flows.lake_tables import TABLES
 from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals
 from state.settings import Settings
@@ -200,14 +209,14 @@ class LakeFlow:
         """Put one partition's files together, then let messages come first again."""
         today = datetime.now(UTC).date().isoformat()
         for stored in (waiting.stored for waiting in self._waiting.values()):
-            for partition in stored.worth_compacting(today, int(time() * 1000))[:1]:
-                stored.compact(partition)
-                log.info("%s: compacted %s", stored.table.name, dict(partition))
+            for partition in worth_compacting(stored.delta, stored.table, today, int(time() * 1000))[:1]:
+                if compact(stored.delta, partition):
+                    log.info("%s: compacted %s", stored.table.name, dict(partition))
                 return
         self._compacts_at = monotonic() + _COMPACT_EVERY_S
         if monotonic() >= self._drops_at:
             for waiting in self._waiting.values():
-                waiting.stored.drop_replaced()
+                drop_replaced(waiting.stored.delta, KEPT)
             self._drops_at = monotonic() + KEPT.total_seconds()
 
     def _report(self) -> None:

@@ -26,12 +26,17 @@ class LakeFile(NamedTuple):
 
 
 def to_compact(
-    files: Iterable[LakeFile], partition_by: Sequence[str], closed_before: str, now_ms: int
+    files: Iterable[LakeFile],
+    partition_by: Sequence[str],
+    closed_before: str = "",
+    now_ms: int = 0,
+    *,
+    all_of_it: bool = False,
 ) -> list[Partition]:
     """Return partitions worth compacting, those with most small files first.
 
-    A partition is, when it has many small files; or when its date is before `closed_before` (ISO), nothing came for
-    half an hour, and it has more than one.
+    A partition is, when it has many small files; or more than one, its date is before `closed_before` (ISO), and
+    nothing came for half an hour. With `all_of_it`, each that has more than one is.
     """
     small: dict[Partition, list[LakeFile]] = {}
     for file in files:
@@ -41,6 +46,7 @@ def to_compact(
         (len(found), partition)
         for partition, found in small.items()
         if len(found) >= _MANY
+        or (all_of_it and len(found) > 1)
         or (
             len(found) > 1
             and dict(partition).get("date", closed_before) < closed_before

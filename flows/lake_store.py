@@ -60,7 +60,7 @@ class StoredTable:
         """Open the table, create it, or add the columns that it does not have yet. Raise `LakeSchemaError`."""
         self.table = table
         self._cluster = cluster
-        self._stored = DeltaTable.create(
+        self.delta = DeltaTable.create(
             uri(root, table),
             table.schema,
             mode="ignore",
@@ -72,14 +72,14 @@ class StoredTable:
 
     def position(self, partition: int) -> int | None:
         """Return the offset to go on from, None when no row of the Kafka partition is here."""
-        self._stored.update_incremental()
-        version: int | None = self._stored.transaction_version(self._writer(partition))
+        self.delta.update_incremental()
+        version: int | None = self.delta.transaction_version(self._writer(partition))
         return version
 
     def append(self, rows: Sequence[RecordBatch], stretches: Mapping[int, Stretch]) -> None:
         """Write rows and the end of each Kafka partition's stretch. Raise `LakeConflictError`."""
         for partition, stretch in stretches.items():
-            found = self._stored.transaction_version(self._writer(partition))
+            found = self.delta.transaction_version(self._writer(partition))
             if found is not None and found > stretch.start:
                 raise LakeConflictError(
                     f"{self.table.name}: partition {partition} is at {found}, not at {stretch.start}"
@@ -87,7 +87,7 @@ class StoredTable:
         ends = [Transaction(self._writer(partition), stretch.end) for partition, stretch in stretches.items()]
         try:
             write_deltalake(
-                self._stored,
+                self.delta,
                 Table.from_batches(rows, schema=self.table.schema),
                 mode="append",
                 schema_mode="merge",  # newer code may have added columns already
@@ -98,41 +98,21 @@ class StoredTable:
         except CommitFailedError as error:
             raise LakeConflictError(f"{self.table.name}: {error}") from error
 
-    def worth_compacting(self, closed_before: str, now_ms: int) -> list[Partition]:
-        """Return partitions of small files; dates before `closed_before` (ISO) count as closed, see `to_compact`."""
-        return to_compact(files(self._stored), self.table.partition_by, closed_before, now_ms)
-
-    def compact(self, partition: Partition) -> None:
-        """Put the small files of one partition together, in one commit: a reader sees the ones or the others."""
-        try:
-            self._stored.optimize.compact(
-                partition_filters=[(name, "=", value) for name, value in partition],
-                target_size=TARGET_BYTES,
-                writer_properties=_WRITER,
-            )
-        except CommitFailedError as error:  # somebody compacts or erases just there
-            log.warning("%s %s: not compacted now: %s", self.table.name, dict(partition), error)
-            self._stored.update_incremental()
-
-    def drop_replaced(self) -> int:
-        """Delete the files that were replaced more than an hour ago; return how many."""
-        return drop_replaced(self._stored, KEPT)
-
     def _writer(self, partition: int) -> str:
         return f"{self._cluster}/{self.table.topic.name}/{partition}"
 
     def _add_columns(self) -> None:
-        stored = {field.name: field for field in self._stored.schema().fields}
+        stored = {field.name: field for field in self.delta.schema().fields}
         wanted = DeltaSchema.from_arrow(self.table.schema).fields
         for field in wanted:
             found = stored.get(field.name)
             if found is not None and found.type != field.type:
-                where = f"{self.table.name}.{field.name} in {self._stored.table_uri}"
+                where = f"{self.table.name}.{field.name} in {self.delta.table_uri}"
                 raise LakeSchemaError(f"{where}: expected {field.type}, got {found.type}")
         missing = [field for field in wanted if field.name not in stored]
         if missing:
             log.info("%s: new columns %s", self.table.name, ", ".join(field.name for field in missing))
-            self._stored.alter.add_columns(missing)
+            self.delta.alter.add_columns(missing)
 
 
 def uri(root: str, table: LakeTable) -> str:
@@ -168,6 +148,31 @@ def files(stored: DeltaTable) -> list[LakeFile]:
         )
         for at, path in enumerate(found["path"])
     ]
+
+
+def worth_compacting(
+    stored: DeltaTable, table: LakeTable, closed_before: str, now_ms: int, *, all_of_it: bool = False
+) -> list[Partition]:
+    """Return partitions of small files; dates before `closed_before` (ISO) count as closed, see `to_compact`."""
+    return to_compact(files(stored), table.partition_by, closed_before, now_ms, all_of_it=all_of_it)
+
+
+def compact(stored: DeltaTable, partition: Partition) -> bool:
+    """Put the small files of a partition together, in one commit: a reader sees the ones or the other.
+
+    Return False when somebody else compacts or erases just there.
+    """
+    try:
+        stored.optimize.compact(
+            partition_filters=[(name, "=", value) for name, value in partition],
+            target_size=TARGET_BYTES,
+            writer_properties=_WRITER,
+        )
+    except CommitFailedError as error:
+        log.warning("%s %s: not compacted now: %s", stored.table_uri, dict(partition), error)
+        stored.update_incremental()
+        return False
+    return True
 
 
 def drop_replaced(stored: DeltaTable, kept: timedelta) -> int:

@@ -25,6 +25,7 @@ MakeSettings = Callable[..., Settings]
 
 _DAY = 86_400_000
 _WAIT = timedelta(seconds=30)
+_SOON = timedelta(seconds=0.005)
 
 
 class Writer:
@@ -101,7 +102,7 @@ def test_no_row_is_lost_or_doubled_through_kills(settings: Settings, run_process
         writer.flush()
         before = n_rows(settings)
         with run_process("flows.lake", settings) as process:
-            assert wait_until(lambda: n_rows(settings) > before, _WAIT, timedelta(seconds=0.005))
+            assert wait_until(lambda before=before: n_rows(settings) > before, _WAIT, _SOON)  # type: ignore[misc]
             process.kill()
     writer.events(n_events, 10)
     n_events += 10
@@ -122,7 +123,7 @@ def test_what_waits_is_written_when_it_is_asked_to_stop(make_settings: MakeSetti
     writer.flush()
     for _ in range(10):
         with run_process("flows.lake", settings) as process:
-            process.wait_until(lambda: "goes on at" in process.log.read_text(), _WAIT)  # noqa: B023
+            process.wait_until(lambda: "goes on at" in process.log.read_text(), _WAIT)
             assert process.stop() == 0
         process.log.unlink()
         if n_rows(settings):

@@ -41,3 +41,4 @@ def test_a_table_without_partitions() -> None:
     items = [LakeFile(str(k), 10, 1, NOW, {}) for k in range(24)]
     assert to_compact(items, (), "2026-01-02", NOW) == [()]
     assert to_compact(items[:3], (), "2026-01-02", NOW) == []
+    assert to_compact(items[:3], (), all_of_it=True) == [()]

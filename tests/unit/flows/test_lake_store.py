@@ -9,15 +9,18 @@ import pytest
 from deltalake.exceptions import DeltaError
 
 from flows.lake_store import (
+    KEPT,
     LakeConflictError,
     LakeSchemaError,
     StoredTable,
     Stretch,
+    compact,
     drop_replaced,
     erase,
     files,
     stored_table,
     uri,
+    worth_compacting,
 )
 from flows.lake_tables import INTEGER, TABLES, TEXT, LakeTable
 from tests.unit.flows.lake_input import START, batch, event, impression
@@ -108,16 +111,16 @@ def test_compaction_changes_files_and_no_row(root: str) -> None:
     table = stored_table(root, EVENTS)
     assert table is not None
     assert len(files(table)) == 60
-    partitions = stored.worth_compacting("2026-09-22", NOW)
+    partitions = worth_compacting(stored.delta, EVENTS, "2026-09-22", NOW)
     assert len(partitions) == 2
     for partition in partitions:
-        stored.compact(partition)
+        assert compact(stored.delta, partition)
     append(stored, 300, 1)  # the writer goes on with the same handle
     table.update_incremental()
     assert len(files(table)) == 3
     assert sum(file.n_rows for file in files(table)) == 301
     assert select(root, "select sum(hash(rows)) from rows where kafka_offset < 300") == before
-    assert stored.drop_replaced() == 0  # somebody may read them still
+    assert drop_replaced(table, KEPT) == 0  # somebody may read them still
     assert drop_replaced(table, timedelta()) == 60
     assert select(root, "select sum(hash(rows)) from rows where kafka_offset < 300") == before
 
