@@ -29,7 +29,7 @@ from flows.lake_store import (
     drop_replaced,
     worth_compacting,
 )
-from flows.lake_tables import TABLES
+from flows.lake_tables import TABLES, LakeTable
 from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals
 from state.settings import Settings
 
@@ -37,10 +37,10 @@ FLOW = "lake"
 
 log = logging.getLogger(__name__)
 
-_MAX_MESSAGES = 5000
+_MAX_MESSAGES = 2000
 _GATHER_S = 0.5
-_MAX_ROWS = 200_000
-_MAX_BYTES = 64 * 2**20
+_MAX_ROWS = 100_000
+_MAX_BYTES = 32 * 2**20
 _COMPACT_EVERY_S = 60.0
 _REQUEST_TIMEOUT_S = 20.0
 _SESSION_TIMEOUT_MS = 6000
@@ -111,8 +111,9 @@ class LakeFlow:
                 "auto.offset.reset": "error",
                 "reconnect.backoff.max.ms": 1000,
                 "fetch.wait.max.ms": 500,
-                "queued.min.messages": 20_000,
-                "queued.max.messages.kbytes": 16_384,
+                "queued.min.messages": 5000,
+                "queued.max.messages.kbytes": 4096,
+                "fetch.max.bytes": 4 * 2**20,
                 "on_commit": _log_failed_commit,
             },
             logger=log,
@@ -173,21 +174,23 @@ class LakeFlow:
         found: dict[tuple[str, int], list[Message]] = {}
         for message in messages:
             error = message.error()
-            where = message.topic(), message.partition()
             if error is None:
-                # Messages that were fetched before their partition was given away are not ours.
-                if message.offset() >= self._positions.get(where, message.offset() + 1):
-                    found.setdefault(where, []).append(message)
+                found.setdefault((message.topic(), message.partition()), []).append(message)
             elif error.fatal() or not error.retriable():
                 raise KafkaException(error)
             else:
                 log.warning("kafka: %s", error)
         now = monotonic()
         for (topic, partition), ours in found.items():
-            waiting = self._waiting[topic]
-            batch = _batch(waiting.stored.table.topic.name, partition, ours)
-            waiting.add(batch, self._positions[topic, partition], now)
-            self._positions[topic, partition] = batch.next_offset
+            position = self._positions.get((topic, partition))
+            # Messages that were fetched before their partition was given away are not ours.
+            if position is None or ours[0].offset() < position:
+                ours = [] if position is None else [message for message in ours if message.offset() >= position]
+            if ours and position is not None:
+                waiting = self._waiting[topic]
+                batch = _batch(waiting.stored.table, partition, ours)
+                waiting.add(batch, position, now)
+                self._positions[topic, partition] = batch.next_offset
 
     def _write_due(self) -> None:
         now = monotonic()
@@ -228,16 +231,16 @@ class LakeFlow:
             log.error("messages that are no rows: %s", left_out)
 
 
-def _batch(topic: str, partition: int, messages: Sequence[Message]) -> KafkaBatch:
+def _batch(table: LakeTable, partition: int, messages: Sequence[Message]) -> KafkaBatch:
     return KafkaBatch(
-        topic,
+        table.topic.name,
         partition,
         [message.offset() for message in messages],
-        [message.key() for message in messages],
+        [message.key() for message in messages] if table.reads_keys else [],
         [message.value() for message in messages],
         [message.timestamp()[1] for message in messages],
         messages[-1].offset() + 1,
-        headers=[message.headers() or () for message in messages],
+        headers=[message.headers() or () for message in messages] if table.reads_keys else (),
     )
 
 

@@ -62,6 +62,8 @@ class LakeTable:
     """A batch -> columns, the places in it that they are of, and how many were left out."""
     of_user: bool = True
     """Rows have a `user_id`."""
+    reads_keys: bool = False
+    """Keys and headers are asked for, not only values."""
 
     @cached_property
     def schema(self) -> Schema:
@@ -366,6 +368,6 @@ TABLES = (
     LakeTable("events", CLEAN, _EVENT, ("date", "type"), _events),
     LakeTable("impressions", IMPRESSIONS, _IMPRESSION, ("date",), _impressions),
     LakeTable("examples", EXAMPLES, _EXAMPLE, ("date",), _examples),
-    LakeTable("rejected", REJECTED, _REJECTED, ("date",), _rejected),
-    LakeTable("items", ITEMS, _ITEM, (), _items, of_user=False),
+    LakeTable("rejected", REJECTED, _REJECTED, ("date",), _rejected, reads_keys=True),
+    LakeTable("items", ITEMS, _ITEM, (), _items, of_user=False, reads_keys=True),
 )

@@ -95,17 +95,17 @@ def stats(as_json: Annotated[bool, typer.Option("--json", help="For programs.")]
     if as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
         return
-    table = Table("table", "rows", "files", "size", "dates", "written (UTC)", "to compact", box=None)
-    for column in (1, 2, 3, 6):
+    table = Table("table", "rows", "files", "size", "dates", "written (UTC)", box=None)
+    for column in (1, 2, 3):
         table.columns[column].justify = "right"
+    for column in (4, 5):
+        table.columns[column].no_wrap = True
     for one in found.tables:
         written = (
             "" if one.written_ms is None else f"{datetime.fromtimestamp(one.written_ms / 1000, UTC):%m-%d %H:%M:%S}"
         )
-        dates = "" if one.first_date is None else f"{one.first_date} to {one.last_date}"
-        table.add_row(
-            one.name, f"{one.rows:,}", f"{one.files:,}", decimal(one.bytes), dates, written, str(one.to_compact)
-        )
+        dates = "" if one.first_date is None or one.last_date is None else f"{one.first_date} - {one.last_date}"
+        table.add_row(one.name, f"{one.rows:,}", f"{one.files:,}", decimal(one.bytes), dates, written)
     console = get_console()
     console.print(found.root, highlight=False)
     console.print(table)

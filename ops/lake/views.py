@@ -11,16 +11,16 @@ DERIVED = {
             from items_history
         ) where n = 1 and not removed""",
     "slates": """
-        select date, ts, request_id, user_id, surface, (at - 1)::integer as position, items[at] as item_id,
-            scores[at] as score, sources[at] as sources, propensities[at] as propensity, features[at] as features,
+        select date, ts, request_id, user_id, surface, (n - 1)::integer as position, items[n] as item_id,
+            scores[n] as score, sources[n] as sources, propensities[n] as propensity, features[n] as features,
             model, model_version, experiments, degraded, session_id, device
-        from (select *, unnest(range(1, len(items) + 1)) as at from impressions)""",
+        from (select *, unnest(range(1, len(items) + 1)) as n from impressions)""",
     "labels": """
-        select date, ts, example_id, request_id, user_id, surface, (at - 1)::integer as position,
-            items[at] as item_id, labels[at] as label, outcomes[at] as outcome, propensities[at] as propensity,
+        select date, ts, example_id, request_id, user_id, surface, (n - 1)::integer as position,
+            items[n] as item_id, labels[n] as label, outcomes[n] as outcome, propensities[n] as propensity,
             model_version, experiments, reason
-        from (select *, unnest(range(1, len(items) + 1)) as at from examples)
-        where labels[at] >= 0""",
+        from (select *, unnest(range(1, len(items) + 1)) as n from examples)
+        where labels[n] >= 0""",
     "outcomes": """
         select slates.* exclude (features, sources), sources, label, outcome, labelled_at
         from slates left join (

@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from flows.lake_store import files, stored_table
 from flows.lake_tables import TABLES
+from ops.lake.query import LakeError, opened
 from ops.stack.children import Child, wait_until
 from state.records import Item
 from state.settings import Settings
@@ -198,3 +199,8 @@ def test_an_object_store_holds_the_lake(make_settings: MakeSettings, run_process
             process.kill()
     with run_process("flows.lake", settings):
         assert wait_until(lambda: n_rows(settings) == 4000, _WAIT)
+    with opened(settings) as lake:
+        answer = lake.ask("select count(distinct event_id), count(*), min(date)::text from events")
+        assert list(answer.rows) == [(4000, 4000, "2026-09-21")]
+        with pytest.raises(LakeError, match="disabled"):
+            lake.ask("select * from read_csv('/etc/passwd')")
