@@ -1,5 +1,6 @@
 """What a flow's logic is fed: stretches of one topic partition, free of any engine's or client's types."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -18,3 +19,5 @@ class KafkaBatch(NamedTuple):
     """Where to read on. Control records make it larger than the last offset + 1."""
     at_end: bool = False
     """Nothing was left to read."""
+    headers: Sequence[Sequence[tuple[str, bytes]]] = ()
+    """Of each message, where a flow asks for them."""

@@ -6,6 +6,7 @@ import typer
 
 from ops import evaluate, play, traffic_commands, weights
 from ops.bench import commands as bench
+from ops.lake import commands as lake
 from ops.stack import commands as stack
 from ops.stack.errors import StackError
 
@@ -22,6 +23,7 @@ app.command()(stack.topics)
 play.register(app)
 traffic_commands.register(app)
 evaluate.register(app)
+lake.register(app)
 weights.register(app)
 bench.register(app)
 

@@ -161,7 +161,7 @@ def wait_until_caught_up(
     stop: threading.Event | None = None,
     report: Callable[[str, int], None] = lambda flow, behind: None,
 ) -> dict[str, float]:
-    """Wait until every flow has taken in what is in the log now. Return flow -> seconds it took from the call on.
+    """Wait until each flow that lists depend on has taken in what is in the log now; return flow -> seconds it took.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def wait_until_caught_up(
     ends: dict[str, Offsets] = {}
     progress = Progress(settings)
     try:
-        for flow, topic in [(reader, read) for reader in FLOWS for read in reader.inputs]:
+        for flow, topic in [(reader, read) for reader in FLOWS if reader.is_awaited for read in reader.inputs]:
             # A topic's end is fixed only now: all that writes into it has caught up before.
             if topic.name not in ends:
                 ends[topic.name] = progress.ends(topic)

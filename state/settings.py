@@ -36,6 +36,10 @@ class Settings(BaseSettings):
         0.06, ge=0, description="of the learner's time for lists made at positives that no request explains"
     )
     learn_replay_share: float = Field(0.03, ge=0, description="of the learner's time for learning past pairs again")
+    lake: str | None = Field(
+        None, description="folder or URL (s3://bucket/path; credentials from AWS_*) of the lake; none: in `home`"
+    )
+    lake_delay_s: float = Field(30, gt=0, description="rows are in the lake after this, or sooner when there are many")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     workers: int = Field(1, ge=1, le=256, description="serving processes")
@@ -50,6 +54,13 @@ class Settings(BaseSettings):
     def own_partitions(self) -> tuple[int, ...]:
         """Partitions of the topics keyed by user that a flow of this process reads."""
         return self.flow_partitions or tuple(range(self.partitions))
+
+    @property
+    def lake_root(self) -> str:
+        """Where the lake's tables are: an absolute folder, or a URL. Each namespace has a lake of its own."""
+        root = self.lake or str(self.home / "lake")
+        root = root.rstrip("/") if "://" in root else str(Path(root).resolve())
+        return f"{root}/{self.namespace}" if self.namespace else root
 
     def group_id(self, flow: str) -> str:
         """Return a flow's Kafka consumer group."""

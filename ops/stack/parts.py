@@ -41,6 +41,8 @@ class Flow:
     writes_watermark: bool = False
     """How far it is stands in Redis, with its state, and not in Kafka as a consumer group's offsets."""
     nice: int = _NICE
+    is_awaited: bool = True
+    """Lists depend on it: a replay goes on until it has caught up."""
 
     def part(self) -> Part:
         return Part(self.name, "flow", [sys.executable, "-m", f"flows.{self.name}"], nice=self.nice)
@@ -52,6 +54,12 @@ FLOWS = (
     Flow("catalogue", (topics.ITEMS,)),
     Flow("attribution", (topics.IMPRESSIONS, topics.CLEAN)),
     Flow("features", (topics.CLEAN,), writes_watermark=True),
+    Flow(
+        "lake",
+        (topics.CLEAN, topics.IMPRESSIONS, topics.EXAMPLES, topics.REJECTED, topics.ITEMS),
+        nice=2 * _NICE,
+        is_awaited=False,
+    ),
     Flow("learn", (topics.CLEAN, topics.EXAMPLES, topics.ITEMS), writes_watermark=True, nice=0),
 )
 
