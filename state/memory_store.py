@@ -35,7 +35,8 @@ class MemoryStore:
         return {name: table.codec.decode(name, rows[name]) for name in fields if name in rows}
 
     def scan_rows(self, table: Table[T]) -> Iterator[tuple[str, T]]:
-        for name, value in list(self._tables.get(table.name, {}).items()):
+        rows = self._tables.get(table.name, {})
+        for name, value in sorted(rows.items(), key=lambda row: (table.bucket(row[0]), row[0])):
             yield name, table.codec.decode(name, value)
 
     def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:

@@ -100,9 +100,8 @@ class RedisStore:
         for bucket in range(table.n_buckets):
             key = table.key(bucket)
             with _available():
-                # A scan may give a field twice.
-                rows = dict(self._redis.hscan_iter(self._key(key), count=_SCAN_FIELDS))
-            for name, value in cast("dict[bytes, bytes]", rows).items():
+                rows = _sorted_rows(self._redis.hscan_iter(self._key(key), count=_SCAN_FIELDS))
+            for name, value in rows:
                 yield name.decode(), table.codec.decode(f"{key} {name!r}", value)
 
     def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
@@ -282,8 +281,9 @@ class AsyncRedisStore:
         for bucket in range(table.n_buckets):
             key = table.key(bucket)
             with _available():
-                async for name, value in self._feed_redis.hscan_iter(self._key(key), count=_SCAN_FIELDS):
-                    rows[name.decode()] = table.codec.decode(f"{key} {name!r}", value)
+                found = [row async for row in self._feed_redis.hscan_iter(self._key(key), count=_SCAN_FIELDS)]
+            for name, value in _sorted_rows(found):
+                rows[name.decode()] = table.codec.decode(f"{key} {name!r}", value)
         return rows
 
     async def _get_rows(
@@ -301,6 +301,14 @@ class AsyncRedisStore:
             table: _decode_rows(table, by_bucket, [next(answers) for _ in by_bucket])
             for table, by_bucket in by_table.items()
         }
+
+
+def _sorted_rows(scanned: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return each row once, by name: a scan may give one twice, in an order that changes while Redis rehashes.
+
+    Who loads the same rows numbers the items alike, and so makes the same lists.
+    """
+    return sorted(dict(scanned).items())
 
 
 def _by_bucket(table: Table[Any], fields: Iterable[str]) -> _Buckets:

@@ -254,6 +254,23 @@ async def test_followers_get_one_complete_load_then_changes(stores: Stores) -> N
         assert change.rows == {ITEM_ACTIVITY: {"0:i1": Activity(counts={"click": 1})}}
 
 
+async def test_who_loads_the_same_rows_gets_them_in_the_same_order(stores: Stores) -> None:
+    """R13: the order numbers the items, and lists depend on it; a hash that grew and shrank scans in another order."""
+    for names in (range(600), range(0, 600, 2), range(40)):
+        changes = Changes()
+        for number in names:
+            changes.upsert(CATALOGUE, f"i{number}", Item(item_id=f"i{number}"))
+        stores.flow.commit(changes)
+    shrunk = Changes()
+    for number in range(40, 590):
+        shrunk.remove(CATALOGUE, f"i{number}")
+    stores.flow.commit(shrunk)
+    scanned = [name for name, _ in stores.flow.scan_rows(CATALOGUE)]
+    async with aclosing(stores.serving.follow([CATALOGUE])) as loads:
+        assert list((await anext(loads)).rows[CATALOGUE]) == scanned
+    assert scanned == sorted(scanned, key=lambda name: (CATALOGUE.bucket(name), name))
+
+
 async def test_followers_miss_nothing_while_they_are_busy(stores: Stores) -> None:
     async with aclosing(stores.serving.follow([CATALOGUE])) as changes:
         await anext(changes)
