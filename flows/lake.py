@@ -45,7 +45,6 @@ _GATHER_S = 0.5
 _MAX_ROWS = 100_000
 _MAX_BYTES = 32 * 2**20
 _COMPACT_EVERY_S = 60.0
-_ERASE_EVERY_S = 60.0
 _ERASE_AFTER = timedelta(minutes=1)
 _REQUEST_TIMEOUT_S = 20.0
 _SESSION_TIMEOUT_MS = 6000
@@ -128,7 +127,7 @@ class LakeFlow:
         """Of assigned partitions: offset to take next."""
         self._compacts_at = monotonic() + _COMPACT_EVERY_S
         self._drops_at = self._compacts_at
-        self._erases_at = self._compacts_at
+        self._erases_at = monotonic()
 
     def run(self) -> None:
         """Run until `stopping` is set. Raise `KafkaException`, `LakeConflictError` or what the lake's store raises."""
@@ -235,7 +234,7 @@ class LakeFlow:
 
         Their rows of events go last, and with them the erasure itself: one that was interrupted is done again.
         """
-        self._erases_at = monotonic() + _ERASE_EVERY_S
+        self._erases_at = monotonic() + 2 * self._settings.lake_delay_s
         *others, events = sorted(TABLES, key=lambda table: table.topic is CLEAN)
         root = self._settings.lake_root
         users = to_erase(root, events, datetime.now(UTC) - _ERASE_AFTER)

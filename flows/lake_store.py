@@ -193,6 +193,15 @@ def to_erase(root: str, table: LakeTable, before: datetime) -> list[str]:
     return sorted({str(user_id) for user_id, ts in at if ts < before})
 
 
+def count_of_user(root: str, table: LakeTable, user_id: str) -> int:
+    """Return how many rows of the table are a user's."""
+    stored = stored_table(root, table)
+    if stored is None or not files(stored):
+        return 0
+    batches = QueryBuilder().register("rows", stored).execute("select user_id from rows")
+    return sum(list(batch["user_id"].to_pylist()).count(user_id) for batch in batches)
+
+
 def erase(root: str, table: LakeTable, user_id: str) -> int:
     """Remove a user's rows and the files that they were in; return how many rows. Raise `LakeConflictError`.
 
