@@ -55,7 +55,9 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     def troubles() -> dict[str, str]:
         return operation.troubles_of(mirror, log)
 
-    surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
+    surfaces = declare(
+        Parts(known, lambda: mirror.withheld, mirror.text, ImpressionLog(log.impressions), telemetry.observe_stage)
+    )
     answering = Lists(mirror, surfaces, troubles)
     page, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
@@ -73,6 +75,8 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/users/{user_id}": users.OneUser(known, mirror),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events),
+        "/v1/sessions/recommendations": lists.Session(answering, known),
+        "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
         "/health/live": operation.HealthLive(),

@@ -17,6 +17,7 @@ from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
 from serving.contract.wanted import not_understood, wanted
 from serving.memory.mirror import Mirror
+from serving.memory.users import KnownUser
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.reasons import reasons
 from serving.pipelines.slate import Slate
@@ -53,10 +54,15 @@ class Lists:
         user_id: str | None = None,
         about: str | None = None,
         window: str = "1h",
+        text: str = "",
+        user: KnownUser | None = None,
     ) -> ListAnswer:
-        """Return a list. Raise `ProblemError` for an unknown item or a request that cannot be met by anybody."""
+        """Return a list. Raise `ProblemError` for an unknown item or a request that cannot be met by anybody.
+
+        `user` is who the request itself describes, where nobody is to be read.
+        """
         started = perf_counter()
-        if query.seen == "only" and user_id is None:
+        if query.seen == "only" and user_id is None and user is None:
             raise ProblemError(400, "seen: `only` needs a user", field="seen", allowed=["hide", "show"])
         replica = self._mirror.current
         anchor = None
@@ -78,6 +84,8 @@ class Lists:
             user_id=user_id,
             anchor=anchor,
             window=window,
+            text=text,
+            user=user,
             degraded=self._troubles(),
         )
         if shown:
@@ -125,6 +133,7 @@ def render(slate: Slate, next_page: str | None = None) -> ListAnswer:
         request_id=slate.request_id,
         user_id=slate.user_id,
         surface=slate.surface,
+        about=UNSET if slate.anchor is None else slate.replica.item_id(slate.anchor),
         items=items,
         next=next_page,
         model=ModelVersion(*slate.model),
