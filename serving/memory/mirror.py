@@ -51,6 +51,7 @@ class Mirror:
         """`redis` or `disk`: where the current replica came from; empty before there is one."""
         self.degraded: str | None = "nothing is loaded yet"
         self._stream_ms = 0
+        self._confirmed_at = time.monotonic()
         self._clock_read_at = float("-inf")
         self._rebuilding_since: float | None = None
         self._unsaved = False
@@ -64,6 +65,16 @@ class Mirror:
     @property
     def ready(self) -> bool:
         return bool(self.origin)
+
+    @property
+    def age_ms(self) -> int:
+        """Return for how long the replica has not been known to be what Redis holds."""
+        return int((time.monotonic() - self._confirmed_at) * 1000)
+
+    @property
+    def stream_ms(self) -> int | None:
+        """Stream time when last read, None before there was an event."""
+        return self._stream_ms or None
 
     @property
     def now_ms(self) -> int:
@@ -159,6 +170,7 @@ class Mirror:
         if CATALOGUE in changes.rows:
             self._change_texts(changes.rows[CATALOGUE], changes.complete)
         self._unsaved |= bool(changes.rows)
+        self._confirmed_at = time.monotonic()
         self.degraded = None
 
     def _change_texts(self, rows: Mapping[str, Item | None], complete: bool) -> None:
@@ -197,6 +209,7 @@ class Mirror:
 
     async def _load_from_disk(self) -> None:
         try:
+            saved_at = self._path.stat().st_mtime
             self._stream_ms, replica = await asyncio.to_thread(_read_copy, self._path)
         except FileNotFoundError:
             return
@@ -205,6 +218,7 @@ class Mirror:
             return
         self.current = replica
         self._change_texts(replica.catalogue_rows(), complete=True)
+        self._confirmed_at = time.monotonic() - (time.time() - saved_at)
         self.origin = "disk"
         self.degraded = "from the copy on disk"
 
