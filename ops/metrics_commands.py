@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from state.metrics import Metric
 
 _TAIL_HELP = """Examples:
-freshet metrics tail |
-freshet metrics tail --metric ctr --metric mrr --by surface --width 5m |
+
+freshet metrics tail
+
+freshet metrics tail --metric ctr --metric mrr --by surface --width 5m
+
 freshet metrics tail --metric ctr --by arm --since 6h --json --no-follow | jq .value"""
 _LIST_HELP = "Example: freshet metrics list --json"
 _BARS = "▁▂▃▄▅▆▇█"

@@ -19,7 +19,7 @@ from serving.memory.mirror import Mirror
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
-from serving.resources import events, items, lists, operation, pages, users
+from serving.resources import dashboard, events, items, lists, operation, pages, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from state.redis_store import AsyncRedisStore
@@ -65,7 +65,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     )
     answering = Lists(mirror, surfaces, troubles)
     times = users.Times()
-    page, files, version = pages.load()
+    html, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
     app: App = falcon.asgi.App()
     app.add_middleware(telemetry.RequestTimer())
@@ -76,7 +76,8 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     app.add_middleware(Lifespan(mirror, store, known, log))
     problems.install(app)
     for route, resource in {
-        "/": pages.Storefront(page),
+        "/": pages.Page(html[pages.STOREFRONT]),
+        "/dashboard": pages.Page(html[pages.DASHBOARD]),
         pages.ASSETS + "/{version}/{name}": pages.Assets(files, version),
         "/v1/events": events.Events(log.events, known),
         "/v1/items": items.Items(log.events, mirror),
@@ -89,6 +90,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
+        "/v1/metrics": dashboard.MetricsOverTime(settings, store, mirror),
         "/health/live": operation.HealthLive(),
         "/health/ready": operation.HealthReady(mirror, troubles),
         "/metrics": operation.Metrics(mirror, log),

@@ -135,6 +135,9 @@ class AsyncStore(Protocol):
 
     async def get(self, entry: Entry[T], entity_id: str) -> T | None: ...
 
+    async def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
+        """Return the values in the order of the ids, None where there is none."""
+
     async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]: ...
 
     async def add_overlay(self, *events: CleanEvent) -> None:

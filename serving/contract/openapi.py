@@ -9,6 +9,7 @@ from msgspec import Struct
 from serving.contract import answers, queries
 from serving.contract.answers import Live, Ready
 from serving.contract.feedback import Feedback
+from serving.contract.metrics import MetricsAnswer, MetricsQuery
 from serving.contract.problems import CONTENT_TYPE, Problem
 from serving.contract.scopes import scope_of
 from serving.contract.sessions import SessionBody
@@ -82,6 +83,9 @@ OPERATIONS = (
     Operation(
         "post", "/v1/sessions/recommendations", "A list by the events of the request; nothing is stored or logged",
         answers.ListAnswer, queries.ListQuery, bodies=(SessionBody,), problems=(400, 413),
+    ),
+    Operation(
+        "get", "/v1/metrics", "How it goes: engagement, exposure, latency, freshness", MetricsAnswer, MetricsQuery
     ),
     Operation("get", "/health/live", "Does the process answer?", Live, problems=()),
     Operation("get", "/health/ready", "Can it answer lists?", Ready, problems=()),
