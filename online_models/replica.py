@@ -14,7 +14,7 @@ from online_models.columns import NO_ITEM, Columns
 from online_models.engine import inputs
 from online_models.engine.context import Context
 from online_models.engine.defaults import default_weights
-from online_models.engine.factors import ItemFactors
+from online_models.engine.factors import SMOOTH, ItemFactors
 from online_models.engine.history import Steps
 from online_models.engine.items import N_EVENTS
 from online_models.engine.scorer import Scorer, SnapshotVersionError
@@ -28,6 +28,9 @@ from state.entries import CATALOGUE, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, MOD
 from state.records import Activity, BlobRow, Item, ItemRow
 
 _MAGIC = b"freshet-replica-2"
+
+_VECTOR_FROM = 20
+"""Events of an item from which its vector says which items are much the same."""
 
 _NO_SLOTS = np.empty(0, np.int32)
 
@@ -173,6 +176,18 @@ class Replica:
     ) -> tuple[Slots, NDArray[np.float32]]:
         """Return the servable items with the most interactions in the window `5m`, `1h` or `1d`, and how many."""
         return self.trends.top(k, window, now_ms, lambda slots: self._allowed(slots, where))
+
+    def vectors(self, slots: Slots) -> NDArray[np.float32]:
+        """Return unit vectors of who takes the items, shape (n, RANK); zero for items with hardly any events.
+
+        The first few users of an item say little: two items that the same person took alone would look the same.
+        """
+        vectors = self.columns.factors.items[SMOOTH, slots]
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        known = (self.columns.items.counts[slots, N_EVENTS] >= _VECTOR_FROM) & (squares > 0.0)
+        scale = np.zeros(len(slots), np.float32)
+        scale[known] = 1.0 / np.sqrt(squares[known])
+        return np.asarray(vectors * scale[:, None])
 
     def features(self, context: Context, slots: Slots) -> NDArray[np.float32]:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""

@@ -48,6 +48,8 @@ class ListAnswer(Struct, frozen=True, kw_only=True):
     next: str | None = None
     model: ModelVersion
     experiments: dict[str, str] = {}
+    relaxed: dict[str, int] | UnsetType = UNSET
+    """Rule -> places at which it had to give way, as the candidates did not allow to keep it."""
     degraded: dict[str, str] | None = None
     """Stage or part -> what is missing and why."""
     timing_ms: dict[str, float]

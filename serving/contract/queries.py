@@ -51,6 +51,13 @@ class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     seen: Annotated[
         Literal["hide", "show", "only"], Meta(description="what becomes of items that the user has consumed")
     ] = "hide"
+    diversity: Annotated[
+        float, Meta(ge=0, le=1, description="0: the order by score; 1: each item as unlike those above it as can be")
+    ] = 0.0
+    region: (
+        Annotated[str, Meta(min_length=1, max_length=32, description="where the user is: which content policies hold")]
+        | None
+    ) = None
     device: Annotated[str, Meta(max_length=64, description="logged with the impression")] | None = None
     session_id: Annotated[Identifier, Meta(description="the history of a user who has none; logged")] | None = None
     explain: Annotated[bool, Meta(description="tell what each stage kept and dropped")] = False

@@ -112,6 +112,7 @@ def render(slate: Slate) -> ListAnswer:
         surface=slate.surface,
         items=items,
         model=ModelVersion(*slate.model),
+        relaxed=slate.relaxed or UNSET,
         degraded=slate.degraded or None,
         timing_ms=slate.timing_ms,
         explain=slate.reports if slate.query.explain else UNSET,

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Protocol
 
 from serving.contract.answers import StageReport
-from serving.pipelines.slate import Slate
+from serving.pipelines.slate import Candidates, Slate
 from state.store import StoreUnavailableError
 
 BUDGET_MS = 80.0
@@ -102,8 +102,19 @@ class Pipeline:
                 slate.reports.append(
                     StageReport(stage.name, n_in, len(slate.candidates), slate.timing_ms[stage.name], slate.notes)
                 )
+        self._keep_back(slate)
         if self._afterwards:
             asyncio.get_running_loop().call_soon(self._follow_up, slate)
+
+    def _keep_back(self, slate: Slate) -> None:
+        """Whatever stages did or did not do: nothing that rules withhold leaves here; without knowing, nothing does."""
+        try:
+            withheld = slate.withheld()
+            if withheld is not None and withheld[0][slate.candidates.slots].any():
+                slate.candidates = slate.candidates.take(~withheld[0][slate.candidates.slots])
+        except Exception as error:
+            slate.fail("rules", error)
+            slate.candidates = Candidates.none()
 
     def _reason(self, stage: Stage, error: Exception) -> str:
         """Say why a stage did not do its part."""

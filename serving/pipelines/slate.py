@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.arrays import Slots
 from online_models.engine.context import Context
 from online_models.expressions import Expression
 from online_models.replica import Replica
+from online_models.rules import NO_RULES, ActiveRules
 from serving.contract.answers import StageReport
 from serving.contract.queries import ListQuery
 from serving.memory.users import KnownUser
@@ -73,6 +75,10 @@ class Slate:
     window: str = "1h"
     user: KnownUser | None = None
     context: Context | None = None
+    rules: ActiveRules = NO_RULES
+    """The same version for the whole request."""
+    relaxed: dict[str, int] = field(default_factory=dict)
+    """Rule -> places at which it had to give way."""
     source_names: tuple[str, ...] = ()
     candidates: Candidates = field(default_factory=Candidates.none)
     list_mean: NDArray[np.float32] | None = None
@@ -87,8 +93,16 @@ class Slate:
     _names: dict[int, list[str]] = field(default_factory=dict)
 
     def allowed(self) -> NDArray[np.bool_] | None:
-        """Return a mask over all slots, None when all items may be in the list."""
-        return None if self.wanted is None else self.replica.matching(self.wanted)
+        """Return a mask over all slots, None when all items may be in the list: what is wanted and not withheld."""
+        wanted = None if self.wanted is None else self.replica.matching(self.wanted)
+        withheld = self.withheld()
+        if withheld is None:
+            return wanted
+        return ~withheld[0] if wanted is None else wanted & ~withheld[0]
+
+    def withheld(self) -> tuple[NDArray[np.bool_], Slots] | None:
+        """Return what the rules keep out of the list: a mask over all slots and the slots, None for nothing."""
+        return self.rules.withheld(self.replica, self.surface, self.user_id, self.query.region)
 
     def genres(self, slot: int) -> Sequence[str]:
         item = self.replica.item(slot)

@@ -9,6 +9,7 @@ from online_models import sources
 from online_models.arrays import Slots
 from serving.pipelines.slate import Slate
 
+_PER_PLACE = 3
 PER_SOURCE = 200
 """With six sources enough for 500 distinct candidates."""
 
@@ -84,10 +85,38 @@ class Matching:
         self._k = k
 
     def retrieve(self, slate: Slate) -> Slots | None:
-        where = slate.allowed()
-        if where is None:
+        if slate.wanted is None:
             return None
+        where = slate.allowed()
         return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, where=where)[0]
+
+
+class Pinned:
+    """Items that rules give a place to."""
+
+    name = "pinned"
+
+    def retrieve(self, slate: Slate) -> Slots | None:
+        pins = slate.rules.pins(slate.surface, slate.user_id)
+        return slate.replica.slots([pin.item for pin in pins]) if pins else None
+
+
+class Promoted:
+    """The most popular items of each promotion, for the ranker to choose from."""
+
+    name = "promoted"
+
+    def retrieve(self, slate: Slate) -> Slots | None:
+        promotions = slate.rules.promotions(slate.surface)
+        if not promotions:
+            return None
+        allowed = slate.allowed()
+        found = []
+        for promotion in promotions:
+            where = slate.rules.mask(promotion.name, slate.replica)
+            k = _PER_PLACE * promotion.among + _n_to_drop(slate)
+            found.append(slate.replica.popular(k, slate.now_ms, where=where if allowed is None else where & allowed)[0])
+        return np.concatenate(found)
 
 
 class Consumed:

@@ -2,8 +2,20 @@
 
 from serving.pipelines.stages.candidates import Hydrate, Retrieve
 from serving.pipelines.stages.dropping import Drop
-from serving.pipelines.stages.ranking import GenreCap, Rank, Select
+from serving.pipelines.stages.ranking import Boost, Rank, Rerank, Select
 from serving.pipelines.stages.reading import ReadUser
 from serving.pipelines.stages.scoring import MAX_SCORED, Score, ScoreBy
 
-__all__ = ["MAX_SCORED", "Drop", "GenreCap", "Hydrate", "Rank", "ReadUser", "Retrieve", "Score", "ScoreBy", "Select"]
+__all__ = [
+    "MAX_SCORED",
+    "Boost",
+    "Drop",
+    "Hydrate",
+    "Rank",
+    "ReadUser",
+    "Rerank",
+    "Retrieve",
+    "Score",
+    "ScoreBy",
+    "Select",
+]
