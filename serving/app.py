@@ -9,6 +9,9 @@ import msgspec
 
 from online_models.warm_up import warm_up
 from serving import telemetry
+from serving.access import keys as access
+from serving.access.guard import Guard, page_policy
+from serving.access.rates import Rates, rates_path
 from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
 from serving.memory.mirror import Mirror
@@ -61,6 +64,10 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
     app: App = falcon.asgi.App()
     app.add_middleware(telemetry.RequestTimer())
+    if settings.cors_origins:
+        origins = "*" if "*" in settings.cors_origins else settings.cors_origins
+        app.add_middleware(falcon.CORSMiddleware(allow_origins=origins, expose_headers=["retry-after"]))
+    app.add_middleware(guard(settings))
     app.add_middleware(Lifespan(mirror, store, known, log))
     problems.install(app)
     for route, resource in {
@@ -79,10 +86,17 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/health/ready": operation.HealthReady(mirror, troubles),
         "/metrics": operation.Metrics(mirror, log),
         "/openapi.json": operation.Document(msgspec.json.encode(openapi.document()), "application/json"),
-        "/docs": operation.Document(docs, falcon.MEDIA_HTML),
+        "/docs": operation.Document(docs, falcon.MEDIA_HTML, page_policy(docs)),
     }.items():
         app.add_route(route, resource)
     return app
+
+
+def guard(settings: Settings) -> Guard:
+    """Return what asks for keys. Raise `NotProtectedError` or `KeyFileError` where that cannot be."""
+    keys = access.ring(settings)
+    rates = None if keys is None else Rates(rates_path(settings))
+    return Guard(keys, rates, settings.rate_limit)
 
 
 def create() -> App:

@@ -1,5 +1,6 @@
 """A user's state as serving sees it: one round trip, pending feedback folded in, and what is left without Redis."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,9 +8,11 @@ from dataclasses import dataclass
 from online_models import profiles
 from serving import telemetry
 from serving.memory.breaker import Breaker
+from state.entries import StateDecodeError
 from state.records import CleanEvent, Event, SessionProfile, UserProfile
 from state.store import AsyncStore, StoreUnavailableError
 
+_log = logging.getLogger("serving")
 _MAX_LOCAL_USERS = 10_000
 _MAX_LOCAL_EVENTS = 64
 _MAX_HIDDEN_USERS = 50_000
@@ -50,6 +53,10 @@ class Users:
         except StoreUnavailableError:
             telemetry.user_reads("error").inc()
             raise
+        except StateDecodeError as error:
+            telemetry.user_reads("error").inc()
+            _log.error("a user's state cannot be read: %s", error)
+            raise StoreUnavailableError(f"what it holds cannot be read: {error}") from error
         telemetry.user_reads("miss" if state.profile is None else "hit").inc()
         pending = state.pending
         if local := self._local.get(user_id):

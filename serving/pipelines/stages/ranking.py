@@ -146,7 +146,9 @@ def constraints_of(slate: Slate) -> Constraints:
 
 
 def _places(slate: Slate, n_wanted: int) -> dict[str, tuple[int, int]]:
-    """Return rule -> (candidate, place) of the pins whose items are candidates."""
+    """Return rule -> (candidate, place) of the pins whose items are candidates; later pages have none."""
+    if len(slate.shown):
+        return {}
     places: dict[str, tuple[int, int]] = {}
     pinned: set[int] = set()
     for pin in slate.rules.pins(slate.surface, slate.user_id):
@@ -166,6 +168,7 @@ class Select:
     skippable = False
 
     def run(self, slate: Slate) -> None:
+        slate.has_more = len(slate.candidates) > slate.query.limit
         slate.candidates = slate.candidates.take(slice(slate.query.limit))
 
     fallback = run
