@@ -27,6 +27,7 @@ from online_models.rings import RecentIds, Ring
 from online_models.sources import LEARNED, REPEATS_FROM, Source, gather
 from state.records import CleanEvent, Example, Item, UserRow
 from state.store import Changes, Store
+from state.validation import ERASE
 
 _PAST = (128, 512)
 
@@ -141,6 +142,9 @@ class Learner:
 
     def learn_event(self, event: CleanEvent) -> None:
         """Learn one clean event, once."""
+        if event.type == ERASE:
+            self.erase_user(event.user_id)
+            return
         if event.item_id is None or event.type not in INTERACTIONS:
             return
         self.stream_ts = max(self.stream_ts, event.ts)
@@ -293,6 +297,18 @@ class Learner:
         self.factors.forget_users(user_slots)
         self.taken_back.update(user_slots.tolist())
         self.changed_items.update(self.columns.items.known().tolist())  # whose rings may have lost entries
+
+    def erase_user(self, user_id: str) -> None:
+        """Forget a user (R27): history, factors and place among the items' newest users.
+
+        What the models have learned from the user's events together with everybody's stays: it names nobody.
+        """
+        history = self.users.erase(user_id)
+        if history is not None:
+            slots = np.array([history.slot], np.int32)
+            self.factors.forget_users(slots)
+            self.taken_back.add(history.slot)
+            self.changed_items.update(history.seen.tolist())
 
     # What it is stored as
 

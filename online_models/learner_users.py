@@ -31,6 +31,8 @@ class LearnerUsers:
         """Slots given out so far, also those that were taken back."""
         self.changed: set[str] = set()
         """Users whose histories have changed since somebody cleared this."""
+        self.erased: set[str] = set()
+        """Users whose stored rows are to be deleted."""
         self._leaving: dict[str, UserRow] = {}
         """Rows of users who lost their slots before they were stored."""
 
@@ -65,10 +67,20 @@ class LearnerUsers:
         for name, row in rows.items():
             if name in self._by_name:
                 continue
-            row = self._leaving.pop(name, row)
+            row = self._leaving.pop(name, None if name in self.erased else row)
             history = self._give(name)
             if row is not None:
                 history.restore(row, is_current)
+
+    def erase(self, name: str) -> History | None:
+        """Forget a user for good; return what was known, None when nothing was in memory."""
+        self.erased.add(name)
+        self.changed.discard(name)
+        self._leaving.pop(name, None)
+        history = self._by_name.pop(name, None)
+        if history is not None:
+            self._names[history.slot] = None
+        return history
 
     def restore_slots(self, owners: Mapping[int, str]) -> None:
         """Give the slots back to those who had them; `n_given` must be known. Only on new users."""
@@ -92,6 +104,7 @@ class LearnerUsers:
     def written(self) -> None:
         """Say that what `write` gave is stored."""
         self._leaving.clear()
+        self.erased.clear()
         self.changed.clear()
 
     def forget_items(self, gone: NDArray[np.bool_]) -> None:

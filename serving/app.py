@@ -60,6 +60,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
 
     surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
     answering = Lists(mirror, surfaces, troubles)
+    times = users.Times()
     page, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
     app: App = falcon.asgi.App()
@@ -77,9 +78,9 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/items": items.Items(log.events, mirror),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
         "/v1/items/{item_id}/similar": lists.Similar(answering),
-        "/v1/users/{user_id}": users.OneUser(known, mirror),
+        "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
-        "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events),
+        "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
         "/health/live": operation.HealthLive(),

@@ -66,6 +66,9 @@ OPERATIONS = (
     ),
     Operation("get", _USER, "What is known of a user", answers.UserAnswer),
     Operation(
+        "delete", _USER, "Forget a user, everywhere", answers.EraseAnswer, status=202, problems=(400, 429)
+    ),
+    Operation(
         "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer, queries.RecommendationQuery
     ),
     Operation(

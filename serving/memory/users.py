@@ -11,6 +11,7 @@ from serving.memory.breaker import Breaker
 from state.entries import StateDecodeError
 from state.records import CleanEvent, Event, SessionProfile, UserProfile
 from state.store import AsyncStore, StoreUnavailableError
+from state.validation import ERASE
 
 _log = logging.getLogger("serving")
 _MAX_LOCAL_USERS = 10_000
@@ -82,7 +83,9 @@ class Users:
         A hide is remembered here, too: it holds when the next read fails or is late.
         """
         for event in events:
-            if event.type == "hide" and event.item_id is not None:
+            if event.type == ERASE:
+                self._hidden.pop(event.user_id, None)
+            elif event.type == "hide" and event.item_id is not None:
                 self._remember(event.user_id, self._hidden.get(event.user_id, frozenset()) | {event.item_id})
         try:
             await self.breaker.call(lambda: self._store.add_overlay(*events))
@@ -94,6 +97,9 @@ class Users:
 
     def _fold(self, user_id: str, profile: UserProfile, pending: Sequence[CleanEvent]) -> KnownUser:
         for event in pending:
+            if event.type == ERASE:  # what is stored is of before: the flow takes it out with the event
+                profile = UserProfile()
+                continue
             # An event that a client sends twice is applied once, and nothing takes the second out of the overlay.
             if not profiles.contains(profile, event):
                 profiles.apply_event(profile, event, self._genres_of(event.item_id))
