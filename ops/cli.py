@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ops import erasing, evaluate, keys, play, traffic_commands, weights
+from ops import erasing, evaluate, keys, play, rules, traffic_commands, weights
 from ops.bench import commands as bench
 from ops.lake import commands as lake
 from ops.stack import commands as stack
@@ -27,6 +27,7 @@ lake.register(app)
 erasing.register(app)
 weights.register(app)
 keys.register(app)
+rules.register(app)
 bench.register(app)
 
 

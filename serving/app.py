@@ -14,11 +14,12 @@ from serving.access.guard import Guard, page_policy
 from serving.access.rates import Rates, rates_path
 from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
+from serving.memory.control import Control
 from serving.memory.mirror import Mirror
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
-from serving.resources import events, items, lists, operation, pages, users
+from serving.resources import events, items, lists, operation, pages, rules, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from state.redis_store import AsyncRedisStore
@@ -34,17 +35,20 @@ _GC_THRESHOLDS = (20_000, 20, 20)
 class Lifespan:
     """Falcon middleware: starts and stops what runs beside requests."""
 
-    def __init__(self, mirror: Mirror, store: AsyncStore, known: Users, log: EventLog) -> None:
+    def __init__(self, mirror: Mirror, control: Control, store: AsyncStore, known: Users, log: EventLog) -> None:
         self._mirror = mirror
+        self._control = control
         self._store = store
         self._users = known
         self._event_log = log
 
     async def process_startup(self, scope: object, event: object) -> None:
+        await self._control.start()  # first: there is no list yet that could have what is blocked
         await self._mirror.start()
 
     async def process_shutdown(self, scope: object, event: object) -> None:
         await self._mirror.aclose()
+        await self._control.aclose()
         await self._users.breaker.aclose()
         self._event_log.close()
         await self._store.aclose()
@@ -53,13 +57,16 @@ class Lifespan:
 def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     """Return the ASGI application over a store and Kafka."""
     mirror = Mirror(settings, store)
+    control = Control(settings, store)
     known = Users(store, mirror.genres)
 
     def troubles() -> dict[str, str]:
-        return operation.troubles_of(mirror, log)
+        troubles = operation.troubles_of(mirror, log)
+        return troubles if control.degraded is None else troubles | {"rules": control.degraded}
 
     surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
-    answering = Lists(mirror, surfaces, troubles)
+    answering = Lists(mirror, surfaces, troubles, lambda: control.rules)
+    ruling = rules.Ruling(control, store, known.breaker, log.events, mirror, answering)
     times = users.Times()
     page, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
@@ -69,7 +76,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         origins = "*" if "*" in settings.cors_origins else settings.cors_origins
         app.add_middleware(falcon.CORSMiddleware(allow_origins=origins, expose_headers=["retry-after"]))
     app.add_middleware(guard(settings))
-    app.add_middleware(Lifespan(mirror, store, known, log))
+    app.add_middleware(Lifespan(mirror, control, store, known, log))
     problems.install(app)
     for route, resource in {
         "/": pages.Storefront(page),
@@ -83,6 +90,10 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
+        "/v1/admin/rules": rules.CurrentRules(ruling),
+        "/v1/admin/rules/dry-run": rules.DryRun(ruling),
+        "/v1/admin/rules/history": rules.History(ruling),
+        "/v1/admin/rules/rollback": rules.Rollback(ruling),
         "/health/live": operation.HealthLive(),
         "/health/ready": operation.HealthReady(mirror, troubles),
         "/metrics": operation.Metrics(mirror, log),

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from time import perf_counter
 
@@ -11,6 +12,7 @@ from msgspec import UNSET
 from online_models import fingerprints
 from online_models.expressions import Expression, ExpressionError
 from online_models.replica import Replica
+from online_models.rules import NO_RULES, ActiveRules
 from serving.contract import cursors
 from serving.contract.answers import ListAnswer, ListedItem, ModelVersion
 from serving.contract.problems import ProblemError
@@ -27,6 +29,8 @@ _AT_ONCE = 16
 more of them the answer of Redis would wait for its turn longer than a request waits for Redis; those in the making
 share calls to it, so that with fewer of them each would cost more."""
 
+_MAX_RECENT_USERS = 2000
+
 
 class Lists:
     """Runs the surfaces.
@@ -35,11 +39,19 @@ class Lists:
     ----------
     troubles
         Returns part -> what is wrong with it, for parts that no stage of a request touches.
+    rules
+        Returns those in force.
     """
 
     def __init__(
-        self, mirror: Mirror, surfaces: Mapping[str, Pipeline], troubles: Callable[[], dict[str, str]]
+        self,
+        mirror: Mirror,
+        surfaces: Mapping[str, Pipeline],
+        troubles: Callable[[], dict[str, str]],
+        rules: Callable[[], ActiveRules] = lambda: NO_RULES,
     ) -> None:
+        self._rules = rules
+        self._recent_users: deque[str] = deque(maxlen=_MAX_RECENT_USERS)
         self._mirror = mirror
         self._surfaces = surfaces
         self._troubles = troubles
@@ -79,6 +91,7 @@ class Lists:
             anchor=anchor,
             window=window,
             degraded=self._troubles(),
+            rules=self._rules(),
         )
         if shown:
             slate.shown = replica.fingerprints.find(shown)
@@ -86,7 +99,39 @@ class Lists:
             slate.timing_ms["queue"] = round((perf_counter() - started) * 1000, 3)
             await self._surfaces[surface].run(slate)
         slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
+        if user_id is not None:
+            self._recent_users.append(user_id)
         return render(slate, _next(slate, bound, shown))
+
+    def recent_users(self, n: int) -> list[str]:
+        """Return some users to whom this process answered lately, newest first."""
+        return list(dict.fromkeys(reversed(self._recent_users)))[:n]
+
+    async def compare(
+        self, surface: str, query: ListQuery, user_id: str, rules: ActiveRules
+    ) -> tuple[list[str], list[str], dict[str, int]]:
+        """Return a user's list as it is and as it would be under other rules, and what those would have to relax.
+
+        Nobody is shown these lists, and none is logged.
+        """
+        lists: list[list[str]] = []
+        replica, now_ms, request_id = self._mirror.current, self._mirror.now_ms, os.urandom(16).hex()
+        for held in (self._rules(), rules):
+            slate = Slate(
+                request_id=request_id,
+                surface=surface,
+                query=query,
+                replica=replica,
+                now_ms=now_ms,
+                wall_ms=int(time.time() * 1000),
+                user_id=user_id,
+                is_trial=True,
+                rules=held,
+            )
+            async with self._places:
+                await self._surfaces[surface].run(slate)
+            lists.append([replica.item_id(slot) for slot in slate.candidates.slots.tolist()])
+        return lists[0], lists[1], slate.relaxed
 
 
 def _next(slate: Slate, bound: bytes, shown: bytes) -> str | None:

@@ -103,7 +103,7 @@ class Pipeline:
                     StageReport(stage.name, n_in, len(slate.candidates), slate.timing_ms[stage.name], slate.notes)
                 )
         self._keep_back(slate)
-        if self._afterwards:
+        if self._afterwards and not slate.is_trial:
             asyncio.get_running_loop().call_soon(self._follow_up, slate)
 
     def _keep_back(self, slate: Slate) -> None:

@@ -68,6 +68,8 @@ class Slate:
     """Stream time."""
     wall_ms: int
     user_id: str | None = None
+    is_trial: bool = False
+    """Made to look at, and shown to nobody."""
     wanted: Expression | None = None
     """What items must fulfil."""
     anchor: int | None = None
