@@ -16,7 +16,7 @@ from online_models.engine.context import Context
 from online_models.engine.defaults import default_weights
 from online_models.engine.factors import SMOOTH, ItemFactors
 from online_models.engine.history import Steps
-from online_models.engine.items import N_EVENTS
+from online_models.engine.items import N_EVENTS, TOTAL
 from online_models.engine.scorer import Scorer, SnapshotVersionError
 from online_models.expressions import Expression
 from online_models.fingerprints import Fingerprints
@@ -191,6 +191,11 @@ class Replica:
         scale = np.zeros(len(slots), np.float32)
         scale[known] = 1.0 / np.sqrt(squares[known])
         return np.asarray(vectors * scale[:, None])
+
+    def evidence(self, slots: Slots) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return how many events some items had, and how many of these were positive, both shape (n,)."""
+        counts = self.columns.items.counts[slots]
+        return counts[:, N_EVENTS].astype(np.float64), counts[:, TOTAL].astype(np.float64)
 
     def features(self, context: Context, slots: Slots) -> NDArray[np.float32]:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""

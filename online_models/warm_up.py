@@ -8,8 +8,10 @@ import time
 import numpy as np
 
 from online_models.arrays import Slots
+from online_models.exploration import Arms
 from online_models.learner import Learner
 from online_models.replica import Replica
+from online_models.rerank import Exploration as Trying
 from online_models.rerank import LabelCap, Share, rerank
 from online_models.sources import Alike, Content, Exploration, Nearest, gather
 from online_models.user_view import UserView
@@ -48,6 +50,7 @@ def warm_up() -> float:
 
 def _rerank(replica: Replica, slots: Slots) -> None:
     labels = replica.columns.catalogue.genres[slots]
+    arms, trials = np.arange(len(slots), dtype=np.int32), np.zeros(len(slots))
     for diversity in (0.0, 0.5):
         rerank(
             np.linspace(1.0, 0.1, len(slots)),
@@ -58,6 +61,7 @@ def _rerank(replica: Replica, slots: Slots) -> None:
             duplicate=0.99,
             vectors=replica.vectors(slots),
             labels=labels,
+            exploration=Trying(0.5, Arms.of(arms, trials, trials), np.full((len(slots), 2), 0.4)),
         )
 
 

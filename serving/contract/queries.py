@@ -57,6 +57,13 @@ class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     diversity: Annotated[
         float, Meta(ge=0, le=1, description="0: the order by score; 1: each item as unlike those above it as can be")
     ] = 0.0
+    exploration: Annotated[
+        float, Meta(ge=0, le=1, description="share of the places, but the first, for items of little exposure")
+    ] = 0.0
+    explore_by: Annotated[
+        Literal["thompson", "uniform"],
+        Meta(description="how an item to try out is chosen: by what is known of it, or evenly"),
+    ] = "thompson"
     region: (
         Annotated[str, Meta(min_length=1, max_length=32, description="where the user is: which content policies hold")]
         | None

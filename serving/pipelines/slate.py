@@ -34,6 +34,9 @@ class Candidates:
     rows: NDArray[np.intp] | None = None
     """(n,) their rows in `scored`; None where it is row by row."""
 
+    propensities: NDArray[np.float64] | None = None
+    """(n,) probability of the item to have its place, given those above it; None before places are given."""
+
     def __len__(self) -> int:
         return len(self.slots)
 
@@ -48,7 +51,8 @@ class Candidates:
         if self.scored is not None:
             # Rows are looked up at the end: copying the matrix at every step would cost more than the steps.
             rows = (np.arange(len(self.scored)) if rows is None else rows)[index]
-        return Candidates(self.slots[index], self.sources[index], self.scores[index], self.scored, rows)
+        propensities = None if self.propensities is None else self.propensities[index]
+        return Candidates(self.slots[index], self.sources[index], self.scores[index], self.scored, rows, propensities)
 
     @classmethod
     def none(cls) -> "Candidates":
@@ -83,6 +87,8 @@ class Slate:
     context: Context | None = None
     rules: ActiveRules = NO_RULES
     """The same version for the whole request."""
+    explored: frozenset[int] = frozenset()
+    """Slots of the items that were tried out."""
     relaxed: dict[str, int] = field(default_factory=dict)
     """Rule -> places at which it had to give way."""
     source_names: tuple[str, ...] = ()

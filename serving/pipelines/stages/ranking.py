@@ -1,16 +1,20 @@
 """From scores to the order that is shown."""
 
 import dataclasses
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.rerank import NEVER_DUPLICATE, LabelCap, Reranked, Share, rerank
+from online_models.exploration import MAX_ARMS, Arms
+from online_models.rerank import NEVER_DUPLICATE, Exploration, LabelCap, Reranked, Share, rerank
 from serving.pipelines.slate import Slate
 
 NEAR_DUPLICATES = "near_duplicates"
 """What answers call this constraint beside the names of rules."""
+EXPOSED_FROM = 30
+"""Events of an item from which it is known well enough: it is not tried out any more."""
 _COMPARED = 64
 """Candidates that are looked at for near duplicates at least: hardly ever is one behind these shown."""
 
@@ -72,6 +76,13 @@ class Rerank:
             slate.notes |= {f"{name} relaxed": n for name, n in slate.relaxed.items()}
             slate.notes["moved"] = int(np.count_nonzero(done.order != np.arange(len(done.order))))
         slate.candidates = slate.candidates.take(done.order)
+        if wanted.exploration is not None:
+            # Behind those that were chosen nobody is shown; as certain as without exploration.
+            propensities = np.ones(len(done.order))
+            propensities[: done.n_chosen] = done.propensities
+            slate.candidates = dataclasses.replace(slate.candidates, propensities=propensities)
+            slate.explored = frozenset(slate.candidates.slots[: done.n_chosen][done.explored].tolist())
+            slate.notes["tried_out"] = len(slate.explored)
 
     def fallback(self, slate: Slate) -> None:
         """The ranker's order stands."""
@@ -92,6 +103,7 @@ class Constraints:
     duplicate: float
     vectors: NDArray[np.float32]
     labels: NDArray[np.int32]
+    exploration: Exploration | None
 
     def rerank(self, scores: NDArray[np.float64]) -> Reranked:
         return rerank(
@@ -104,6 +116,7 @@ class Constraints:
             duplicate=self.duplicate,
             vectors=self.vectors,
             labels=self.labels,
+            exploration=self.exploration,
         )
 
 
@@ -142,6 +155,20 @@ def constraints_of(slate: Slate) -> Constraints:
         duplicate=NEVER_DUPLICATE if duplicate is None else duplicate,
         vectors=vectors,
         labels=genres,
+        exploration=_exploration(slate, n_wanted) if slate.query.exploration > 0.0 else None,
+    )
+
+
+def _exploration(slate: Slate, n_wanted: int) -> Exploration:
+    """Return the candidates of little exposure, and random numbers that the request's id alone says."""
+    slots = slate.candidates.slots
+    trials, positives = slate.replica.evidence(slots)
+    arms = np.flatnonzero(trials < EXPOSED_FROM)[:MAX_ARMS].astype(np.int32)
+    seed = zlib.crc32(slate.request_id.encode())
+    return Exploration(
+        slate.query.exploration,
+        Arms.of(arms, positives[arms], trials[arms], slate.query.explore_by),
+        np.random.default_rng(seed).random((n_wanted, 2)),
     )
 
 

@@ -59,6 +59,7 @@ class FakeReplica:
         self.attributes = Attributes()
         for slot in range(self.n_items):
             self.attributes.replace(slot, None, self.item(slot))
+        self.trials = np.full(self.n_items, 1000.0)
         self.broken: set[str] = set()
         self.unit_vectors = np.zeros((self.n_items, 2), np.float32)
 
@@ -107,6 +108,9 @@ class FakeReplica:
 
     def vectors(self, slots: Any) -> Any:
         return self.unit_vectors[slots]
+
+    def evidence(self, slots: Any) -> Any:
+        return self.trials[slots], np.zeros(len(slots))
 
     def score(self, features: Any) -> Any:
         return features[:, 1].astype(np.float64)
