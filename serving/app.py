@@ -15,6 +15,7 @@ from serving.access.rates import Rates, rates_path
 from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
 from serving.memory.control import Control
+from serving.memory.last_lists import LastLists
 from serving.memory.mirror import Mirror
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
@@ -64,7 +65,10 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         troubles = operation.troubles_of(mirror, log)
         return troubles if control.degraded is None else troubles | {"rules": control.degraded}
 
-    surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
+    impressions = ImpressionLog(log.impressions)
+    surfaces = declare(
+        Parts(known, lambda: mirror.withheld, mirror.text, LastLists(), impressions, telemetry.observe_stage)
+    )
     answering = Lists(mirror, surfaces, troubles, lambda: control.rules)
     ruling = rules.Ruling(control, store, known.breaker, log.events, mirror, answering)
     times = users.Times()
@@ -88,6 +92,8 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
+        "/v1/sessions/recommendations": lists.Session(answering, known),
+        "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
         "/v1/admin/rules": rules.CurrentRules(ruling),

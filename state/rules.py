@@ -82,7 +82,7 @@ class Cap(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, 
     among: Places = 10
     every: bool = False
     """Of every so many places, instead of the first ones only."""
-    surfaces: tuple[Surface, ...] = ("home",)
+    surfaces: tuple[Surface, ...] = ("home", "session")
 
 
 DEFAULT_CAP = Cap(name="genres", attribute="genre", at_most=3, among=10)

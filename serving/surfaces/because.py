@@ -1,0 +1,49 @@
+"""Surface `because`: because you took this item."""
+
+from online_models.sources import Alike, Covisited, Nearest, Session
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.sources import Matching, Model, Pinned, Popular, Promoted
+from serving.pipelines.stages import (
+    Boost,
+    Drop,
+    Hydrate,
+    HydrateUser,
+    NewestTaken,
+    Rank,
+    ReadUser,
+    Rerank,
+    Retrieve,
+    Score,
+    Select,
+)
+from serving.surfaces.parts import Parts
+
+
+def because(parts: Parts) -> Pipeline:
+    """What goes with one item that the user took, by default the newest, in the order of the user's whole taste."""
+    return Pipeline(
+        "because",
+        ReadUser(parts.users),
+        NewestTaken(),
+        Hydrate(),
+        Retrieve(
+            Pinned(),
+            Promoted(),
+            Matching(),
+            Model(Covisited()),
+            Model(Session()),
+            Model(Nearest()),
+            Model(Alike()),
+            Popular(k=100),
+        ),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        HydrateUser(),
+        Score(),
+        Boost(),
+        Rank(),
+        Rerank(),
+        Select(),
+        afterwards=(parts.impressions,),
+        observe=parts.observe,
+    )
