@@ -13,6 +13,7 @@ from online_models.attributes import Attributes
 from online_models.columns import NO_ITEM, Columns
 from online_models.engine import inputs
 from online_models.engine.context import Context
+from online_models.engine.contributions import contributions
 from online_models.engine.defaults import default_weights
 from online_models.engine.factors import SMOOTH, ItemFactors
 from online_models.engine.history import Steps
@@ -210,6 +211,20 @@ class Replica:
         if not self.ranker.is_ready:
             return inputs.untrained(features)
         return self.ranker.predict_many(features)
+
+    def contributions(
+        self, features: NDArray[np.float32], mean: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Return what each input contributes to each score, shape (n, n_inputs), the scores and that of the mean.
+
+        `mean`: over all candidates that were scored together.
+        """
+        if self.ranker.is_ready:
+            parts, baseline = contributions(self.ranker, features, mean)
+            return parts, self.ranker.predict_many(features, mean).astype(np.float64), baseline
+        one_each = np.eye(inputs.N_INPUTS, dtype=np.float32)
+        effects = (features - mean).astype(np.float64) * inputs.untrained(one_each).astype(np.float64)
+        return effects, inputs.untrained(features).astype(np.float64), float(inputs.untrained(mean[None, :])[0])
 
     def to_bytes(self) -> bytes:
         """Return everything that `apply` has made, as the rows that make it again."""

@@ -5,6 +5,38 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 
+class Contribution(Struct, frozen=True):
+    """What one of the ranker's inputs contributes to an item's score."""
+
+    name: str
+    value: float
+    contribution: float
+
+
+class RuleEffect(Struct, frozen=True):
+    """What a rule did to an item."""
+
+    rule: str
+    """Its name; `near_duplicates`, `diversity` or `exploration` for what is no rule of the document's lists."""
+    effect: str
+
+
+class ItemExplanation(Struct, frozen=True, kw_only=True):
+    """Why an item has its place."""
+
+    rank: int | None
+    """By score, from 0, before rules."""
+    ranker_score: float | None
+    """What the ranker says: `baseline` and all contributions together. None where it did not score the list."""
+    baseline: float | None
+    """The score of a candidate that is as all candidates of this list are on average."""
+    features: list[Contribution]
+    """Greatest contribution first; inputs that contribute nothing are left out."""
+    rules: list[RuleEffect]
+    propensity: float
+    """Probability of this item to have this place, given those above it."""
+
+
 class ListedItem(Struct, frozen=True):
     """One item of a list."""
 
@@ -18,6 +50,7 @@ class ListedItem(Struct, frozen=True):
     title: str
     genres: list[str]
     release_date: str | None = None
+    explanation: ItemExplanation | UnsetType = UNSET
 
 
 class ModelVersion(Struct, frozen=True):

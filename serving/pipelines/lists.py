@@ -21,6 +21,7 @@ from serving.contract.queries import ListQuery
 from serving.contract.wanted import not_understood, wanted
 from serving.memory.mirror import Mirror
 from serving.memory.users import KnownUser
+from serving.pipelines.explaining import explanations
 from serving.pipelines.ladder import Rung, most_scored
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.reasons import reasons
@@ -192,6 +193,7 @@ def state_used(slate: Slate, mirror: Mirror) -> StateUsed:
 def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> ListAnswer:
     """Return the answer that a finished slate stands for."""
     reason = reasons(slate)
+    explanation = explanations(slate) if slate.query.explain else None
     items = []
     replica = slate.replica
     shown = slate.candidates
@@ -200,8 +202,10 @@ def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> List
         item = replica.item(slot) or Item(item_id=replica.item_id(slot))
         sources = slate.sources_of(bits)
         title, genres, released = item.title, item.genres, item.release_date
+        why = UNSET if explanation is None else explanation(position)
+        told = reason(item, sources)
         # By position: these are twenty in every answer. NaN becomes null.
-        items.append(ListedItem(item.item_id, score, sources, reason(item, sources), position, title, genres, released))
+        items.append(ListedItem(item.item_id, score, sources, told, position, title, genres, released, why))
     return ListAnswer(
         request_id=slate.request_id,
         user_id=slate.user_id,

@@ -13,7 +13,7 @@ from online_models.engine.context import Context
 from online_models.expressions import Expression
 from online_models.replica import Replica
 from online_models.rules import NO_RULES, ActiveRules
-from serving.contract.answers import StageReport
+from serving.contract.answers import RuleEffect, StageReport
 from serving.contract.queries import ListQuery
 from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
@@ -94,6 +94,10 @@ class Slate:
     context: Context | None = None
     rules: ActiveRules = NO_RULES
     """The same version for the whole request."""
+    ranks: dict[int, int] = field(default_factory=dict)
+    """Slot -> place by score, for `explain`."""
+    effects: dict[int, list[RuleEffect]] = field(default_factory=dict)
+    """Slot -> what rules did to the item, for `explain`."""
     explored: frozenset[int] = frozenset()
     """Slots of the items that were tried out."""
     relaxed: dict[str, int] = field(default_factory=dict)

@@ -1,14 +1,15 @@
 """From scores to the order that is shown."""
 
-import dataclasses
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.exploration import MAX_ARMS, Arms
 from online_models.rerank import NEVER_DUPLICATE, Exploration, LabelCap, Reranked, Share, rerank
+from serving.contract.answers import RuleEffect
 from serving.pipelines.slate import Slate
 
 NEAR_DUPLICATES = "near_duplicates"
@@ -53,7 +54,11 @@ class Boost:
             matching = slate.rules.mask(boost.name, slate.replica)[candidates.slots]
             scores[matching] *= boost.factor
             slate.notes[boost.name] = int(np.count_nonzero(matching))
-        slate.candidates = dataclasses.replace(candidates, scores=scores)
+            if slate.query.explain:
+                effect = RuleEffect(boost.name, f"score multiplied by {boost.factor:g}")
+                for slot in candidates.slots[matching].tolist():
+                    slate.effects.setdefault(slot, []).append(effect)
+        slate.candidates = replace(candidates, scores=scores)
 
     def fallback(self, slate: Slate) -> None:
         """The scores stand as they are."""
@@ -75,17 +80,31 @@ class Rerank:
         if slate.query.explain:
             slate.notes |= {f"{name} relaxed": n for name, n in slate.relaxed.items()}
             slate.notes["moved"] = int(np.count_nonzero(done.order != np.arange(len(done.order))))
+            slate.ranks = {slot: rank for rank, slot in enumerate(slate.candidates.slots.tolist())}
+            _note_effects(slate, wanted, done.order)
         slate.candidates = slate.candidates.take(done.order)
         if wanted.exploration is not None:
             # Behind those that were chosen nobody is shown; as certain as without exploration.
             propensities = np.ones(len(done.order))
             propensities[: done.n_chosen] = done.propensities
-            slate.candidates = dataclasses.replace(slate.candidates, propensities=propensities)
+            slate.candidates = replace(slate.candidates, propensities=propensities)
             slate.explored = frozenset(slate.candidates.slots[: done.n_chosen][done.explored].tolist())
             slate.notes["tried_out"] = len(slate.explored)
 
     def fallback(self, slate: Slate) -> None:
         """The ranker's order stands."""
+
+
+def _note_effects(slate: Slate, wanted: "Constraints", order: NDArray[np.intp]) -> None:
+    """Say what each rule did: where the item would be without this rule alone."""
+    slots, scores = slate.candidates.slots, slate.candidates.scores
+    places = {int(candidate): place for place, candidate in enumerate(order[: wanted.n_wanted].tolist())}
+    for name, others in wanted.each_left_out():
+        without = {int(candidate): place for place, candidate in enumerate(others.rerank(scores).order.tolist())}
+        for candidate, place in places.items():
+            if without[candidate] != place:
+                effect = RuleEffect(name, f"moved from {without[candidate]} to {place}")
+                slate.effects.setdefault(int(slots[candidate]), []).append(effect)
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,21 @@ class Constraints:
     vectors: NDArray[np.float32]
     labels: NDArray[np.int32]
     exploration: Exploration | None
+
+    def each_left_out(self) -> Iterator[tuple[str, "Constraints"]]:
+        """Yield each constraint's name and all the others."""
+        if self.duplicate < NEVER_DUPLICATE:
+            yield NEAR_DUPLICATES, replace(self, duplicate=NEVER_DUPLICATE)
+        for k in range(len(self.caps)):
+            yield self.names[1 + k], replace(self, caps=self.caps[:k] + self.caps[k + 1 :])
+        for k in range(len(self.shares)):
+            yield self.names[1 + len(self.caps) + k], replace(self, shares=self.shares[:k] + self.shares[k + 1 :])
+        for name in self.pins:
+            yield name, replace(self, pins={pin: where for pin, where in self.pins.items() if pin != name})
+        if self.diversity > 0.0:
+            yield "diversity", replace(self, diversity=0.0)
+        if self.exploration is not None:
+            yield "exploration", replace(self, exploration=None)
 
     def rerank(self, scores: NDArray[np.float64]) -> Reranked:
         return rerank(

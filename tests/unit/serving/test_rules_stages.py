@@ -144,3 +144,21 @@ def test_rules_that_nobody_can_mean_are_refused(rules: Any, field: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         ruled(**rules)
     assert refused.value.field == field
+
+
+def test_an_explanation_says_where_an_item_would_be_without_each_rule() -> None:
+    """R9"""
+    slate = full_slate(
+        FakeReplica([["A"]] * 5 + [["B"]] * 5),
+        query=ListQuery(limit=6, explain=True),
+        rules=ruled(
+            pins=[{"name": "pin", "item": "i4", "position": 1}],
+            caps=[{"name": "cap", "attribute": "genre", "at_most": 3, "among": 10}],
+        ),
+    )
+    assert ranked(slate) == ["i0", "i4", "i1", "i5", "i6", "i7"]
+    told = {item: [(e.rule, e.effect) for e in slate.effects.get(int(item[1:]), [])] for item in item_ids(slate)}
+    assert told["i4"] == [("pin", "moved from 7 to 1")]
+    assert told["i5"] == [("cap", "moved from 5 to 3")]
+    assert told["i0"] == []
+    assert slate.ranks[4] == 4
