@@ -22,7 +22,7 @@ from serving.memory.mirror import Mirror
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
-from serving.resources import events, items, lists, live, operation, pages, rules, users
+from serving.resources import events, items, lists, live, operation, pages, requests, rules, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from state.redis_store import AsyncRedisStore
@@ -79,7 +79,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     )
     watching = LiveUsers(store)
     known.on_local = watching.changed
-    answering = Lists(mirror, surfaces, troubles, lambda: control.rules)
+    answering = Lists(mirror, surfaces, troubles, lambda: control.rules, settings.partitions)
     ruling = rules.Ruling(control, store, known.breaker, log.events, mirror, answering)
     times = users.Times()
     page, files, version = pages.load()
@@ -111,6 +111,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/admin/rules/dry-run": rules.DryRun(ruling),
         "/v1/admin/rules/history": rules.History(ruling),
         "/v1/admin/rules/rollback": rules.Rollback(ruling),
+        "/v1/admin/requests/{request_id}": requests.Replay(log.lists, mirror),
         "/health/live": operation.HealthLive(),
         "/health/ready": operation.HealthReady(mirror, troubles),
         "/metrics": operation.Metrics(mirror, log),

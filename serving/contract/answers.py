@@ -108,6 +108,26 @@ class ListAnswer(Struct, frozen=True, kw_only=True):
     explain: list[StageReport] | UnsetType = UNSET
 
 
+class ReplayedList(Struct, frozen=True, kw_only=True):
+    """A list as it was shown, from the log; titles, genres and dates are those of the catalogue as it is now."""
+
+    request_id: str
+    user_id: str
+    surface: str
+    ts: int
+    """Of the answer, epoch ms."""
+    items: list[ListedItem]
+    propensities: list[float]
+    """Of each item to have its place, given those above it."""
+    model: ModelVersion
+    rules_version: int
+    relaxed: dict[str, int]
+    experiments: dict[str, str]
+    degraded: dict[str, str] | None
+    session_id: str | None
+    device: str | None
+
+
 class Rejected(Struct, frozen=True):
     """One refused element of a batch."""
 

@@ -99,6 +99,8 @@ OPERATIONS = (
         "post", "/v1/sessions/recommendations", "A list by the events of the request; nothing is stored or logged",
         answers.ListAnswer, queries.ListQuery, bodies=(SessionBody,), problems=(400, 413),
     ),
+    Operation("get", "/v1/admin/requests/{request_id}", "A list as it was shown, from the log", answers.ReplayedList,
+              problems=(400, 404, 503)),
     Operation("get", "/health/live", "Does the process answer?", Live, problems=()),
     Operation("get", "/health/ready", "Can it answer lists?", Ready, problems=()),
     Operation("get", "/metrics", "Prometheus metrics", "text/plain", problems=()),

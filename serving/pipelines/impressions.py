@@ -51,4 +51,7 @@ def impression_of(slate: Slate) -> Impression:
         degraded=slate.degraded or None,
         session_id=slate.query.session_id,
         device=slate.query.device,
+        reasons=slate.reasons,
+        rules_version=slate.rules.version,
+        relaxed=slate.relaxed,
     )

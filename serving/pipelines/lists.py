@@ -1,7 +1,6 @@
 """From a list request to its answer, the same for every surface."""
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -25,7 +24,9 @@ from serving.pipelines.explaining import explanations
 from serving.pipelines.ladder import Rung, most_scored
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.reasons import reasons
+from serving.pipelines.request_ids import NOWHERE, new_request_id
 from serving.pipelines.slate import Slate
+from state.partitioner import UserPartitions
 from state.records import Item
 
 _AT_ONCE = 16
@@ -45,6 +46,8 @@ class Lists:
         Returns part -> what is wrong with it, for parts that no stage of a request touches.
     rules
         Returns those in force.
+    n_partitions
+        Of the topics by user.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class Lists:
         surfaces: Mapping[str, Pipeline],
         troubles: Callable[[], dict[str, str]],
         rules: Callable[[], ActiveRules] = lambda: NO_RULES,
+        n_partitions: int = 1,
     ) -> None:
         self._rules = rules
+        self._partition_of = UserPartitions(n_partitions)
         self._recent_users: deque[str] = deque(maxlen=_MAX_RECENT_USERS)
         self._mirror = mirror
         self._surfaces = surfaces
@@ -96,7 +101,7 @@ class Lists:
         shown = b"" if query.page is None else cursors.decode(query.page, bound, wall_ms // 1000, fingerprints.SIZE)
         slate = Slate(
             wanted=_wanted(query, replica),
-            request_id=os.urandom(16).hex(),
+            request_id=new_request_id(wall_ms, NOWHERE if user_id is None else self._partition_of(user_id)),
             surface=surface,
             query=query,
             replica=replica,
@@ -136,7 +141,8 @@ class Lists:
         Nobody is shown these lists, and none is logged.
         """
         lists: list[list[str]] = []
-        replica, now_ms, request_id = self._mirror.current, self._mirror.now_ms, os.urandom(16).hex()
+        replica, now_ms, wall_ms = self._mirror.current, self._mirror.now_ms, int(time.time() * 1000)
+        request_id = new_request_id(wall_ms, NOWHERE)
         for held in (self._rules(), rules):
             slate = Slate(
                 request_id=request_id,
@@ -144,7 +150,7 @@ class Lists:
                 query=query,
                 replica=replica,
                 now_ms=now_ms,
-                wall_ms=int(time.time() * 1000),
+                wall_ms=wall_ms,
                 user_id=user_id,
                 is_trial=True,
                 rules=held,
@@ -210,6 +216,7 @@ def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> List
         title, genres, released = item.title, item.genres, item.release_date
         why = UNSET if explanation is None else explanation(position)
         told = reason(item, sources)
+        slate.reasons.append(told)
         # By position: these are twenty in every answer. NaN becomes null.
         items.append(ListedItem(item.item_id, score, sources, told, position, title, genres, released, why))
     return ListAnswer(

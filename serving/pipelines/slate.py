@@ -94,6 +94,8 @@ class Slate:
     context: Context | None = None
     rules: ActiveRules = NO_RULES
     """The same version for the whole request."""
+    reasons: list[str] = field(default_factory=list)
+    """As shown."""
     ranks: dict[int, int] = field(default_factory=dict)
     """Slot -> place by score, for `explain`."""
     effects: dict[int, list[RuleEffect]] = field(default_factory=dict)
