@@ -31,6 +31,7 @@ class KnownUser:
     """None for somebody of whom nothing is known."""
     hidden: frozenset[str]
     n_pending: int = 0
+    from_redis: bool = True
 
 
 class Users:
@@ -71,9 +72,14 @@ class Users:
         self._remember(user_id, user.hidden)
         return user
 
+    def of_session(self, events: Sequence[CleanEvent]) -> KnownUser:
+        """Return whoever did these things: nothing is read, nothing is kept."""
+        return self._fold("", UserProfile(), events)
+
     def from_memory(self, user_id: str) -> KnownUser:
         """Return what this process knows by itself."""
         user = self._fold(user_id, UserProfile(), _in_order(self._local.get(user_id, {})))
+        user.from_redis = False
         user.hidden |= self._hidden.get(user_id, frozenset())
         return user
 

@@ -7,6 +7,8 @@ import numpy as np
 from online_models.arrays import Slots
 from online_models.sources import union
 from online_models.user_view import UserView
+from serving.memory.last_lists import LastLists
+from serving.pipelines.ladder import Rung
 from serving.pipelines.slate import Candidates, Slate
 from serving.pipelines.sources import Source
 
@@ -26,8 +28,7 @@ class Hydrate:
         if slate.anchor is not None:
             view = UserView.of_items((slate.replica.item_id(slate.anchor),), slate.now_ms)
         else:
-            profile = None if slate.user is None else slate.user.profile
-            view = UserView.of(profile, max(slate.now_ms, 0 if profile is None else profile.last_ts))
+            view = _of_user(slate)
         repeats = slate.query.seen == "show" and slate.replica.repeats
         context = slate.replica.context(view, repeats)
         for slots in _unwanted(slate):
@@ -39,6 +40,26 @@ class Hydrate:
 
     def fallback(self, slate: Slate) -> None:
         slate.context = slate.replica.context(UserView(slate.now_ms))
+
+
+class HydrateUser:
+    """After the candidates of an item were found: resolves the user's own history, to score them by it."""
+
+    name = "hydrate_user"
+    deadline_ms = 20.0
+    skippable = False
+
+    def run(self, slate: Slate) -> None:
+        repeats = slate.query.seen == "show" and slate.replica.repeats
+        slate.context = slate.replica.context(_of_user(slate), repeats)
+
+    def fallback(self, slate: Slate) -> None:
+        slate.context = slate.replica.context(UserView(slate.now_ms))
+
+
+def _of_user(slate: Slate) -> UserView:
+    profile = None if slate.user is None else slate.user.profile
+    return UserView.of(profile, max(slate.now_ms, 0 if profile is None else profile.last_ts))
 
 
 def _unwanted(slate: Slate) -> Iterator[Slots]:
@@ -57,16 +78,22 @@ def _unwanted(slate: Slate) -> Iterator[Slots]:
 
 
 class Retrieve:
-    """Asks every source; one that fails is left out and named."""
+    """Asks every source; one that fails is left out and named. Where it cannot, or where the user's state cannot be
+    read, what was last ranked for the user, else popular items.
+    """
 
     name = "retrieve"
     deadline_ms = 20.0
-    skippable = False
+    skippable = True
 
-    def __init__(self, *sources: Source) -> None:
+    def __init__(self, *sources: Source, lists: LastLists | None = None) -> None:
         self._sources = sources
+        self._lists = lists
 
     def run(self, slate: Slate) -> None:
+        if slate.last is not None:
+            slate.recall(slate.last)
+            return
         retrieved = {}
         for source in self._sources:
             try:
@@ -82,6 +109,14 @@ class Retrieve:
         slate.candidates = Candidates(merged.slots, merged.membership, np.full(len(merged.slots), np.nan))
 
     def fallback(self, slate: Slate) -> None:
+        if self._lists is not None:
+            last = None
+            if slate.user_id is not None:
+                last = self._lists.get(slate.user_id, slate.surface, slate.replica)
+            if last is not None:
+                slate.recall(last)
+                return
+            slate.descend(Rung.POPULARITY)
         slots, _ = slate.replica.popular(MAX_FALLBACK, slate.now_ms)
         slate.source_names = ("popular",)
         slate.candidates = Candidates(slots, np.ones(len(slots), np.uint32), np.full(len(slots), np.nan))
