@@ -54,7 +54,8 @@ class Popular:
         self._half_life = half_life
 
     def retrieve(self, slate: Slate) -> Slots:
-        return self.scored(slate)[0]
+        where = slate.allowed()
+        return slate.replica.popular_slots(self._k + _n_to_drop(slate), slate.now_ms, self._half_life, where)
 
     def scored(self, slate: Slate) -> tuple[Slots, NDArray[np.float32]]:
         """Return the items with their counts."""
@@ -91,7 +92,7 @@ class Matching:
         if slate.wanted is None:
             return None
         where = slate.allowed()
-        return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, where=where)[0]
+        return slate.replica.popular_slots(self._k + _n_to_drop(slate), slate.now_ms, where=where)
 
 
 class Pinned:
@@ -118,7 +119,8 @@ class Promoted:
         for promotion in promotions:
             where = slate.rules.mask(promotion.name, slate.replica)
             k = _PER_PLACE * promotion.among + _n_to_drop(slate)
-            found.append(slate.replica.popular(k, slate.now_ms, where=where if allowed is None else where & allowed)[0])
+            where = where if allowed is None else where & allowed
+            found.append(slate.replica.popular_slots(k, slate.now_ms, where=where))
         return np.concatenate(found)
 
 
