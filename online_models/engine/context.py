@@ -173,9 +173,10 @@ class Context:
             work.evidence,
             columns.factors.items,
             self.folds,
+            columns.liking(steps.items, steps.positive),
         )
         if self.repeats:
-            inputs.fill_repeats(out, slots, steps.items)
+            inputs.fill_repeats(out, slots, steps.items, steps.times, self.t)
         columns.content.match(steps.items, steps.positive, slots, self.t, self._likings, out[:, inputs.CONTENT])
         of_user = inputs.context(steps.items, steps.times, steps.n_events, self.t, table)
         return inputs.finish(out, inputs.of_last(steps.items, self.t, table), of_user)
