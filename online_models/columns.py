@@ -72,7 +72,7 @@ class Columns:
 
     def servable(self, slots: Slots) -> NDArray[np.bool_]:
         """Return False where an item is hidden or gone."""
-        return np.asarray(self.present[slots] & ~self.catalogue.hidden[slots])
+        return self.workspace.admits(slots)
 
     def liking(self, history: Slots, positive: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return what `learn_liking` makes of some steps, newest last; zeros without any."""
