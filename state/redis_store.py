@@ -1,7 +1,7 @@
 """The stores over Redis (or Valkey), one node."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -14,11 +14,13 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from state import entries
-from state.entries import FEED_RETENTION, OVERLAY, SESSION, USER_PROFILE, Entry, Table
+from state.control import ControlDocument, version_field
+from state.entries import CONTROL, CONTROL_HISTORY, FEED_RETENTION, OVERLAY, SESSION, USER_PROFILE, Entry, Table
 from state.records import CleanEvent, Watermark
 from state.settings import Settings
-from state.store import Changes, StoreUnavailableError, TableChanges, UserState, is_written
+from state.store import Changed, Changes, StoreUnavailableError, TableChanges, UserState, UserWatch, is_written
 from state.user_reads import UserReads
+from state.user_watch import RedisUserWatch
 
 T = TypeVar("T")
 
@@ -190,6 +192,7 @@ class AsyncRedisStore:
 
     def __init__(self, settings: Settings, timeout_s: float = 0.05) -> None:
         self._key = _Keys(settings)
+        self._url = settings.redis_url
         # Never retried here: the caller knows what a request can wait for, and `follow` must notice a restart.
         never = redis.asyncio.retry.Retry(NoBackoff(), 0)
         self._redis = redis.asyncio.Redis.from_url(
@@ -243,6 +246,28 @@ class AsyncRedisStore:
             fields = await self._redis.hgetall(self._key(entries.watermark_key(flow)))
         return entries.decode_watermarks(flow, cast("dict[bytes, bytes]", fields))
 
+    async def replace_document(self, document: ControlDocument, before: int | None) -> bool:
+        kind, encoded = document.kind, CONTROL.codec.encode(document)
+        current, history, feed = (
+            self._key(key) for key in (CONTROL.key(0), CONTROL_HISTORY.key(0), entries.feed_key(CONTROL.feed))
+        )
+        with _available():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                await pipeline.watch(current)
+                stored = cast("bytes | None", await cast("Awaitable[Any]", pipeline.hget(current, kind)))
+                if (None if stored is None else CONTROL.codec.decode(kind, stored).version) != before:
+                    return False
+                pipeline.multi()  # type: ignore[no-untyped-call]
+                pipeline.hset(history, version_field(kind, document.version), cast("str", encoded))
+                pipeline.hset(current, kind, cast("str", encoded))
+                pipeline.xadd(feed, {"changed": entries.encode_feed_entry({CONTROL.name: [kind]})})
+                pipeline.eval(_TRIM_FEED, 1, feed, str(int(FEED_RETENTION.total_seconds() * 1000)))
+                try:
+                    await pipeline.execute()
+                except redis.WatchError:
+                    return False
+        return True
+
     async def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
         by_name = {table.name: table for table in tables}
         feeds = {self._key(entries.feed_key(table.feed)) for table in by_name.values()}
@@ -268,6 +293,9 @@ class AsyncRedisStore:
             wanted = {by_name[name]: list(rows) for name, rows in changed.items() if name in by_name}
             found = await self._get_rows(self._feed_redis, wanted)
             yield TableChanges({table: dict.fromkeys(names) | found[table] for table, names in wanted.items()})
+
+    def watch_users(self, changed: Changed) -> UserWatch:
+        return RedisUserWatch(self._url, self._key, changed)
 
     async def ping(self) -> None:
         with _available():

@@ -5,10 +5,11 @@ that says so, in one transaction. So the state is always that of a definite offs
 empty Redis means the start of the log.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from state.control import ControlDocument
 from state.entries import Entry, Table
 from state.records import CleanEvent, SessionProfile, UserProfile, Watermark
 
@@ -127,8 +128,36 @@ class TableChanges:
     """True for a full load: rows that are not in it no longer exist."""
 
 
+Changed = Callable[[str | None], None]
+"""Takes a user id, None when it may be anybody."""
+
+
+class UserWatch(Protocol):
+    """Tells when users' profiles or overlays are written, by whomever."""
+
+    async def open(self) -> None:
+        """Raise `StoreUnavailableError`; everything may have changed before this."""
+
+    async def add(self, user_id: str) -> None:
+        """From the return of this on, the user's next change is told: once, then this has to be called again.
+
+        Raise `StoreUnavailableError`.
+        """
+
+    def discard(self, user_id: str) -> None:
+        """Tell no more of this user, or hardly."""
+
+    async def lost(self) -> None:
+        """Wait for the end: `StoreUnavailableError`."""
+
+    async def aclose(self) -> None: ...
+
+
 class AsyncStore(Protocol):
-    """What serving reads, and the overlay that it writes. Every method raises `StoreUnavailableError`."""
+    """What serving reads, and the overlay and control documents that it writes.
+
+    Every method raises `StoreUnavailableError`.
+    """
 
     async def user_state(self, user_id: str, session_id: str | None = None) -> UserState:
         """Read profile, overlay and session at one instant, in one round trip."""
@@ -145,12 +174,21 @@ class AsyncStore(Protocol):
 
     async def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]: ...
 
+    async def replace_document(self, document: ControlDocument, before: int | None) -> bool:
+        """Put a document in force and into the history if the version in force is `before`, None for none.
+
+        Return False, and change nothing, when it is another one.
+        """
+
     def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
         """Yield one complete load, then changes as they come; an empty one at least every second.
 
         What one commit changed in tables of one feed is yielded together. A reader that was away for long gets a
         complete load again. `StoreUnavailableError` ends the iteration; following anew begins with a complete load.
         """
+
+    def watch_users(self, changed: Changed) -> UserWatch:
+        """Return a watch, to be opened, that calls `changed` in the event loop."""
 
     async def ping(self) -> None: ...
 

@@ -59,7 +59,9 @@ class FakeReplica:
         self.attributes = Attributes()
         for slot in range(self.n_items):
             self.attributes.replace(slot, None, self.item(slot))
+        self.trials = np.full(self.n_items, 1000.0)
         self.broken: set[str] = set()
+        self.unit_vectors = np.zeros((self.n_items, 2), np.float32)
 
     def slot(self, item_id: str) -> int | None:
         number = item_id.removeprefix("i")
@@ -96,6 +98,9 @@ class FakeReplica:
         slots = slots if where is None else slots[where]
         return slots[:k], (self.n_items - slots[:k]).astype(np.float32)
 
+    def popular_slots(self, k: int, now_ms: int, half_life: str = "8d", where: Any = None) -> Any:
+        return self.popular(k, now_ms, half_life, where)[0]
+
     def trending(self, k: int, window: str, now_ms: int, where: Any = None) -> Scored:
         slots, counts = self.popular(min(k, 3), now_ms, where=where)
         return slots[::-1].copy(), counts
@@ -103,6 +108,12 @@ class FakeReplica:
     def features(self, context: Any, slots: Any) -> Any:
         self._fail("features")
         return np.stack([slots, self.scores[slots]], axis=1).astype(np.float32)
+
+    def vectors(self, slots: Any) -> Any:
+        return self.unit_vectors[slots]
+
+    def evidence(self, slots: Any) -> Any:
+        return self.trials[slots], np.zeros(len(slots))
 
     def score(self, features: Any) -> Any:
         return features[:, 1].astype(np.float64)
