@@ -25,6 +25,7 @@ from serving.pipelines.lists import Lists
 from serving.resources import dashboard, events, items, lists, live, operation, pages, requests, rules, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
+from state.logs import formatter
 from state.redis_store import AsyncRedisStore
 from state.settings import Settings
 from state.store import AsyncStore
@@ -135,8 +136,8 @@ def create() -> App:
     """Return the application of this process, configured by the environment: gunicorn's entry point."""
     settings = Settings()
     gc.set_threshold(*_GC_THRESHOLDS)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(settings, "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.getLogger("serving").info("kernels are ready after %.1f s", warm_up())
     return create_app(settings, AsyncRedisStore(settings), EventLog(settings))
