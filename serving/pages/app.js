@@ -18,6 +18,7 @@ const PROBED = [..."0123456789".split("").map((n) => `sim-u${n}`), "sim-u12", "a
 const DONE = { click: "You clicked", like: "You like", dislike: "You dislike", save: "You saved", hide: "You hid" };
 const TAKEN_BACK = { like: "like of", dislike: "dislike of", save: "saving", hide: "hiding" };
 
+const OWN_EFFECT_MS = 3000; // for so long after an action here, what comes by itself is its effect
 const FILTERS = ["since", "price", "expression"];
 const CHOSEN = new Set(["click", "like", "save"]);
 
@@ -26,6 +27,8 @@ const session = uniqueId().slice(0, 12);
 const items = new Map(); // id -> item, as far as this page has seen it
 const state = { user: "", genres: [], seen: false, since: "", price: "", expression: "", anchor: null, known: nothingSaid(), query: "", undoable: null, surfaces: new Set() };
 let turn = 0; // counts visitors and filters: what was asked for an earlier one is not shown
+let acted = 0; // when, by performance.now()
+let live = null;
 let queue = Promise.resolve(); // one action after the other, so that each shows its own effect
 
 const rows = {
@@ -91,6 +94,21 @@ async function refresh(names, mark) {
   return changed;
 }
 
+/** Show what the visitor does elsewhere, in another tab or on another device, without being asked. */
+function followLive() {
+  live?.close();
+  const asked = turn;
+  live = api.live(state.user, { ...common(), limit: N_HOME }, (answer) => enqueue(async () => {
+    const ids = answer.items.map((item) => item.item_id);
+    if (asked !== turn || performance.now() - acted < OWN_EFFECT_MS || ids.join() === rows.home.ids.join()) return;
+    for (const item of answer.items) items.set(item.item_id, item);
+    const [title, hint] = titles.home();
+    rows.home.show(answer, { title, hint, mark: true, known: state.known });
+    await readUser();
+    say("The list has changed by itself: something was done elsewhere.");
+  }));
+}
+
 async function readUser() {
   const asked = turn;
   const user = await api.user(state.user);
@@ -120,6 +138,7 @@ async function named(ids) {
 // Actions
 
 function act(kind, node) {
+  acted = performance.now();
   const { item, slate } = node;
   const { user } = state;
   const pressed = kind !== "click" && state.known[kind].has(item.item_id);
@@ -177,6 +196,7 @@ async function contains(user, isIn) {
 
 async function afterwards(kind, item, user, started, { told, knows, what }) {
   if (user !== state.user) return; // another visitor is looking by now
+  acted = performance.now();
   remember();
   if (CHOSEN.has(kind)) state.anchor = item;
   const first = await refresh(["home"], true);
@@ -285,6 +305,7 @@ function readAddress() {
 async function load() {
   await readUser();
   await refresh(Object.keys(rows), false);
+  followLive();
   if (!rows.home.ids.length && !state.genres.length && !FILTERS.some((name) => state[name])) await whileEmpty();
   await offerGenres();
 }
@@ -347,6 +368,7 @@ function filtered(told) {
   address("replace");
   enqueue(async () => {
     await refresh(Object.keys(rows), false);
+    followLive();
     say(told);
   });
 }
