@@ -241,6 +241,8 @@ def test_filters_hold_in_every_row_and_say_what_they_do_not_understand(visit: Vi
     visit.page.get_by_role("button", name="Clear").click()
     expect(visit.page.locator("#said")).to_contain_text("All items.")
     visit.idle()
+    assert all("400 (Bad Request)" in error for error in visit.errors)  # the browser's own words about the refusal
+    visit.errors.clear()
 
 
 def test_what_is_done_elsewhere_comes_by_itself(visit: Visit) -> None:
