@@ -71,7 +71,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     )
     watching = LiveUsers(store)
     known.on_local = watching.changed
-    answering = Lists(mirror, surfaces, troubles)
+    answering = Lists(mirror, surfaces, troubles, settings.request_budget_ms)
     times = users.Times()
     page, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()

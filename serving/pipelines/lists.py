@@ -41,8 +41,13 @@ class Lists:
     """
 
     def __init__(
-        self, mirror: Mirror, surfaces: Mapping[str, Pipeline], troubles: Callable[[], dict[str, str]]
+        self,
+        mirror: Mirror,
+        surfaces: Mapping[str, Pipeline],
+        troubles: Callable[[], dict[str, str]],
+        budget_ms: float,
     ) -> None:
+        self._budget_ms = budget_ms
         self._mirror = mirror
         self._surfaces = surfaces
         self._troubles = troubles
@@ -96,6 +101,7 @@ class Lists:
             user=user,
             degraded=self._troubles(),
             arrived=started,
+            budget_ms=self._budget_ms,
             rung=Rung.DISK if self._mirror.origin == "disk" else Rung.FULL,
         )
         if shown:
