@@ -27,7 +27,7 @@ const session = uniqueId().slice(0, 12);
 const items = new Map(); // id -> item, as far as this page has seen it
 const state = { user: "", genres: [], seen: false, since: "", price: "", expression: "", anchor: null, known: nothingSaid(), query: "", undoable: null, surfaces: new Set() };
 let turn = 0; // counts visitors and filters: what was asked for an earlier one is not shown
-let acted = 0; // when, by performance.now()
+let acted = -Infinity; // when, by performance.now()
 let live = null;
 let queue = Promise.resolve(); // one action after the other, so that each shows its own effect
 
