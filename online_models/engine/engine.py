@@ -52,7 +52,7 @@ class Engine:
     def recommend(self, user: str, n: int, t: float, candidates: Candidates = "unseen") -> list[str]:
         """Return the best `n` items for a user at time `t` (epoch seconds), best first."""
         learner = self.learner
-        history = learner.users.get(user) or History(-1)
+        history = learner.users.get(user) or History()
         slate = learner.slate(history, t, candidates == "all")
         self._pending = (user, learner.counts.events, slate)
         if not len(slate.slots):
