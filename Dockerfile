@@ -17,9 +17,11 @@ COPY --from=build /opt/freshet /opt/freshet
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/freshet freshet
 ENV PATH=/opt/freshet/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    FRESHET_HOME=/var/lib/freshet/home
+    FRESHET_HOME=/var/lib/freshet/home \
+    FRESHET_API_KEYS=/var/lib/freshet/keys/keys.json
 USER freshet
 WORKDIR /var/lib/freshet
-RUN mkdir home
+# Without keys in it serving says so and ends: `freshet keys create` makes them.
+RUN mkdir home keys
 VOLUME /var/lib/freshet/home
 CMD ["python", "-m", "serving"]

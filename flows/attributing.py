@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
+from typing import TypeVar
 
 import msgspec
 
@@ -22,11 +23,15 @@ from flows.stream_clock import StreamClock
 from online_models.outcomes import is_positive
 from state.records import CleanEvent, Example
 from state.topics import CLEAN, IMPRESSIONS
+from state.validation import ERASE
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 EXPLICIT_NEGATIVES = frozenset({"dislike", "hide"})
 
+_NEVER = -1
 _OUTCOME, _HELD, _EXPIRY, _END = range(4)  # of what is due at the same time, in this order
 
 _decode_event = msgspec.msgpack.Decoder(CleanEvent).decode
@@ -80,6 +85,7 @@ class Attribution:
         self._held: dict[str, dict[str, CleanEvent]] = {}  # by the request id that is awaited, by event id
         self._n_held = 0
         self._recent: dict[str, None] = {}
+        self._erased: dict[str, int] = {}  # user -> time: the other topic may still bring slates of before
         self._max_recent = rules.max_recent
         self._said: set[str] = set()  # example ids
         self._said_closed: set[str] = set()  # request ids
@@ -118,6 +124,9 @@ class Attribution:
         if request_id in self._slates:
             self.counts["repeated_slates"] += 1
             return
+        if ts <= self._erased.get(user_id, _NEVER):
+            self.counts["erased_slates"] += 1
+            return
         slate.closed = slate.closed or request_id in self._said_closed
         self._slates[request_id] = slate
         of_user = self._slates_of.setdefault(user_id, [])
@@ -151,17 +160,41 @@ class Attribution:
                 continue
             if stream_ts is None or event.ts > stream_ts:
                 stream_ts = event.ts
+            if event.type == ERASE:
+                self._erase(event)
+                continue
             if event.item_id is not None and (
                 event.type in EXPLICIT_NEGATIVES or is_positive(event.type, event.value, event.context)
             ):
                 self._add_outcome(event)
         return stream_ts
 
+    def _erase(self, event: CleanEvent) -> None:
+        """Tell nothing more of what the user was shown or did before (R27)."""
+        user_id = event.user_id
+        _remember(self._erased, user_id, event.ts, self._rules.max_recent)
+        for slate in tuple(self._slates_of.get(user_id, ())):
+            self._forget(slate)
+        for request_id, held in tuple(self._held.items()):
+            kept = {event_id: event for event_id, event in held.items() if event.user_id != user_id}
+            if len(kept) == len(held):
+                continue
+            self._n_held -= len(held) - len(kept)
+            if kept:
+                self._held[request_id] = kept
+            else:
+                del self._held[request_id]
+        waiting = [entry for entry in self._agenda if not _is_outcome_of(user_id, entry[1], entry[4])]
+        self._n_held -= len(self._agenda) - len(waiting)
+        heapq.heapify(waiting)
+        self._agenda = waiting
+        self.counts["erased_users"] += 1
+
     def _add_outcome(self, event: CleanEvent) -> None:
         if event.event_id in self._recent:
             self.counts["repeated_events"] += 1
             return
-        _remember(self._recent, event.event_id, self._max_recent)
+        _remember(self._recent, event.event_id, None, self._max_recent)
         self._n_held += 1
         self._schedule(event.ts, _OUTCOME, event.event_id, event)
 
@@ -215,7 +248,7 @@ class Attribution:
 
     def _forget(self, slate: Slate) -> None:
         del self._slates[slate.head.request_id]
-        _remember(self._ended, slate.head.request_id, self._rules.max_recent)
+        _remember(self._ended, slate.head.request_id, None, self._rules.max_recent)
         self._slate_bytes -= len(slate.message)
         of_user = self._slates_of[slate.head.user_id]
         of_user.remove(slate)
@@ -352,10 +385,14 @@ class Attribution:
         )
 
 
-def _remember(names: dict[str, None], name: str, at_most: int) -> None:
-    names[name] = None
+def _remember(names: dict[str, T], name: str, value: T, at_most: int) -> None:
+    names[name] = value
     if len(names) > at_most:
         del names[next(iter(names))]
+
+
+def _is_outcome_of(user_id: str, kind: int, subject: Slate | CleanEvent) -> bool:
+    return kind == _OUTCOME and isinstance(subject, CleanEvent) and subject.user_id == user_id
 
 
 _ORGANIC = "organic:"

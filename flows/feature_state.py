@@ -8,6 +8,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -15,10 +16,11 @@ from flows.batches import KafkaBatch
 from flows.caches import LruCache
 from online_models import activity
 from online_models.outcomes import is_feedback
-from online_models.profiles import apply_event, apply_session_event, onboarding_items
-from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, USER_PROFILE, activity_field
+from online_models.profiles import apply_event, apply_session_event, onboarding_items, sessions
+from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, USER_PROFILE, Entry, activity_field
 from state.records import Activity, CleanEvent, SessionProfile, UserProfile, Watermark
 from state.store import Changes, Store, check_expected
+from state.validation import ERASE
 
 _MIB = 1 << 20
 _PROFILES_BYTES = 200 * _MIB
@@ -62,6 +64,7 @@ class FeatureState:
         self._dirty_sessions: dict[str, SessionProfile] = {}
         self._dirty_items: dict[str, Activity] = {}
         self._settled: list[tuple[str, str]] = []
+        self._erased: list[tuple[Entry[Any], str]] = []
         stored = store.watermarks(flow)
         self._committed: dict[int, Watermark | None] = {p: stored.get((topic, p)) for p in partitions}
         self._applied = {p: mark or _BEGINNING for p, mark in self._committed.items()}
@@ -89,6 +92,10 @@ class FeatureState:
 
     def _fold(self, partition: int, event: CleanEvent) -> None:
         user_id, item_id, session_id = event.user_id, event.item_id, event.session_id
+        if event.type == ERASE:
+            self._erase(user_id)
+            self._settled.append((user_id, event.event_id))
+            return
         profile = self._profiles[user_id]
         apply_event(profile, event, self._genres_of(event))
         self._dirty_profiles[user_id] = profile
@@ -103,6 +110,16 @@ class FeatureState:
             self._dirty_items[name] = item
         if is_feedback(event.type):
             self._settled.append((user_id, event.event_id))
+
+    def _erase(self, user_id: str) -> None:
+        """Forget the user and the sessions that the profile still names; what was done stays in the items' counts."""
+        for session_id in sessions(self._profiles[user_id]):
+            self._erased.append((SESSION, session_id))
+            self._dirty_sessions.pop(session_id, None)
+            self._sessions[session_id] = SessionProfile(user_id=user_id)
+        self._erased.append((USER_PROFILE, user_id))
+        self._dirty_profiles.pop(user_id, None)
+        self._profiles[user_id] = UserProfile()
 
     def _genres_of(self, event: CleanEvent) -> Sequence[str]:
         if event.item_id is not None:
@@ -147,6 +164,8 @@ class FeatureState:
     def flush(self) -> None:
         self._expire_items()
         changes = Changes()
+        for entry, entity_id in self._erased:  # first: some have come back since
+            changes.delete(entry, entity_id)
         for user_id, profile in self._dirty_profiles.items():
             changes.put(USER_PROFILE, user_id, profile)
         for session_id, session in self._dirty_sessions.items():
@@ -174,6 +193,7 @@ class FeatureState:
         self._dirty_sessions.clear()
         self._dirty_items.clear()
         self._settled.clear()
+        self._erased.clear()
 
     def _expire_items(self) -> None:
         """Take panes that stream time has passed out of rows that no event touches, as many as were touched."""

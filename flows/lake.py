@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic, time
 
 from arro3.core import RecordBatch
@@ -27,11 +27,14 @@ from flows.lake_store import (
     Stretch,
     compact,
     drop_replaced,
+    erase,
+    to_erase,
     worth_compacting,
 )
 from flows.lake_tables import TABLES, LakeTable
 from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals
 from state.settings import Settings
+from state.topics import CLEAN
 
 FLOW = "lake"
 
@@ -42,6 +45,7 @@ _GATHER_S = 0.5
 _MAX_ROWS = 100_000
 _MAX_BYTES = 32 * 2**20
 _COMPACT_EVERY_S = 60.0
+_ERASE_AFTER = timedelta(minutes=1)
 _REQUEST_TIMEOUT_S = 20.0
 _SESSION_TIMEOUT_MS = 6000
 _REPORT_EVERY_S = 60.0
@@ -123,6 +127,7 @@ class LakeFlow:
         """Of assigned partitions: offset to take next."""
         self._compacts_at = monotonic() + _COMPACT_EVERY_S
         self._drops_at = self._compacts_at
+        self._erases_at = monotonic()
 
     def run(self) -> None:
         """Run until `stopping` is set. Raise `KafkaException`, `LakeConflictError` or what the lake's store raises."""
@@ -142,6 +147,8 @@ class LakeFlow:
                 self._write_due()
                 if len(messages) < _MAX_MESSAGES and monotonic() >= self._compacts_at:
                     self._compact()
+                if len(messages) < _MAX_MESSAGES and monotonic() >= self._erases_at:
+                    self._erase()
                 if monotonic() - reported > _REPORT_EVERY_S:
                     reported = monotonic()
                     self._report()
@@ -221,6 +228,23 @@ class LakeFlow:
             for waiting in self._waiting.values():
                 drop_replaced(waiting.stored.delta, KEPT)
             self._drops_at = monotonic() + KEPT.total_seconds()
+
+    def _erase(self) -> None:
+        """Take out the users whose erasure was read a while ago: by now, so was what they did before it (R27).
+
+        Their rows of events go last, and with them the erasure itself: one that was interrupted is done again.
+        """
+        self._erases_at = monotonic() + 2 * self._settings.lake_delay_s
+        *others, events = sorted(TABLES, key=lambda table: table.topic is CLEAN)
+        root = self._settings.lake_root
+        users = to_erase(root, events, datetime.now(UTC) - _ERASE_AFTER)
+        for user_id in users:
+            for table in (*others, events):
+                erase(root, table, user_id)
+        if users:
+            log.info("erased %d users", len(users))
+            for waiting in self._waiting.values():
+                waiting.stored.delta.update_incremental()
 
     def _report(self) -> None:
         rows = {w.stored.table.name: w.n_written for w in self._waiting.values() if w.n_written}

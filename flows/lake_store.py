@@ -10,16 +10,17 @@ import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from arro3.core import RecordBatch, Table
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Schema as DeltaSchema
 
 from flows.lake_files import TARGET_BYTES, LakeFile, Partition, to_compact
 from flows.lake_tables import LakeTable
+from state.validation import ERASE
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ _CONFIGURATION = {
 }
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 _TRIES = 5
+_ERASURES = "select user_id, ts from events where type = 'erase'"
 
 
 class LakeConflictError(Exception):
@@ -179,6 +181,25 @@ def drop_replaced(stored: DeltaTable, kept: timedelta) -> int:
     """Delete files that the log names as replaced for longer than `kept`; return how many."""
     hours = int(kept / timedelta(hours=1))
     return len(stored.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False))
+
+
+def to_erase(root: str, table: LakeTable, before: datetime) -> list[str]:
+    """Return the users whose erasure stands in the table of events, of before that time."""
+    stored = stored_table(root, table)
+    if stored is None or not any(file.values.get("type") == ERASE for file in files(stored)):
+        return []
+    found = QueryBuilder().register("events", stored).execute(_ERASURES).read_all()
+    at = zip(found["user_id"].to_pylist(), found["ts"].to_pylist(), strict=True)
+    return sorted({str(user_id) for user_id, ts in at if ts < before})
+
+
+def count_of_user(root: str, table: LakeTable, user_id: str) -> int:
+    """Return how many rows of the table are a user's."""
+    stored = stored_table(root, table)
+    if stored is None or not files(stored):
+        return 0
+    batches = QueryBuilder().register("rows", stored).execute("select user_id from rows")
+    return sum(list(batch["user_id"].to_pylist()).count(user_id) for batch in batches)
 
 
 def erase(root: str, table: LakeTable, user_id: str) -> int:

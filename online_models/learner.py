@@ -31,6 +31,7 @@ from online_models.rings import RecentIds, Ring
 from online_models.sources import LEARNED, REPEATS_FROM, Source, gather
 from state.records import CleanEvent, Example, Item, UserRow
 from state.store import Changes, Store
+from state.validation import ERASE
 
 _PAST = (128, 512)
 
@@ -133,6 +134,10 @@ class Learner:
     def learn_events(self, events: Iterable[CleanEvent]) -> None:
         """Learn clean events in their order, each once: the same as one at a time, and several times as fast."""
         for event in events:
+            if event.type == ERASE:
+                self._learn_run()
+                self.erase_user(event.user_id)
+                continue
             if event.item_id is None or event.type not in INTERACTIONS:
                 continue
             self.stream_ts = max(self.stream_ts, event.ts)
@@ -319,6 +324,19 @@ class Learner:
         self.factors.forget_users(user_slots)
         self.taken_back.update(user_slots.tolist())
         self.changed_items.add_many(self.columns.items.known())  # whose rings may have lost entries
+
+    def erase_user(self, user_id: str) -> None:
+        """Forget a user (R27): history, factors and place among the items' newest users.
+
+        What the models have learned from the user's events together with everybody's stays: it names nobody.
+        """
+        history = self.users.get(user_id)
+        if history is not None:
+            self.factors.reserve_users(len(self.users.held))
+            self.factors.forget_users(np.array([history.slot], np.int32))
+            self.taken_back.add(history.slot)
+            self.changed_items.add_many(history.seen)
+        self.users.erase(user_id)
 
     # What it is stored as
 

@@ -97,6 +97,8 @@ def _write_users(learner: "Learner", changes: Changes) -> None:
         name = learner.users.name(slot)
         if name is not None:
             changes.upsert(USER_VECTOR, str(slot), UserVectorRow(name, learner.factors.user_row(slot)))
+    for user_id in learner.users.erased:  # first: some have come back since
+        changes.delete(LEARNER_USER, user_id)
     for user_id, row in learner.users.write(learner.counts.forgotten_items).items():
         changes.put(LEARNER_USER, user_id, row)
 

@@ -51,6 +51,8 @@ class LearnerUsers:
         """Slots given out so far, also those that were taken back."""
         self.changed = Changed(1024)
         """Slots of users whose histories have changed since `written`."""
+        self.erased: set[str] = set()
+        """Users whose stored rows are to be deleted."""
         self._leaving: dict[str, UserRow] = {}
         """Rows of users who lost their slots before they were stored."""
 
@@ -85,10 +87,19 @@ class LearnerUsers:
         for name, row in rows.items():
             if name in self._slots:
                 continue
-            row = self._leaving.pop(name, row)
+            row = self._leaving.pop(name, None if name in self.erased else row)
             slot = self._give(name)
             if row is not None:
                 self._fill(slot, row, is_current)
+
+    def erase(self, name: str) -> None:
+        """Forget a user for good."""
+        self.erased.add(name)
+        self._leaving.pop(name, None)
+        slot = self._slots.get(name)
+        if slot is not None:
+            self._free(slot, name)
+            self.changed.drop(np.array([slot], np.int32))
 
     def restore_slots(self, owners: Mapping[int, str]) -> None:
         """Give the slots back to those who had them; `n_given` must be known. Only on new users."""
@@ -117,6 +128,7 @@ class LearnerUsers:
     def written(self) -> None:
         """Say that what `write` gave is stored."""
         self._leaving.clear()
+        self.erased.clear()
         self.changed.take()
 
     def forget_items(self, gone: NDArray[np.bool_]) -> None:
@@ -163,10 +175,13 @@ class LearnerUsers:
             if name is not None:
                 if self.changed.flags[slot]:
                     self._leaving[name] = self._row(slot, self._as_of())
-                self.histories.clear(slot)
-                del self._slots[name]
-                self._names[slot] = None
-                self.held[slot] = False
+                self._free(slot, name)
         gone = np.array(slots, np.int32)
         self.changed.drop(gone)
         self._on_evict(gone)
+
+    def _free(self, slot: int, name: str) -> None:
+        self.histories.clear(slot)
+        del self._slots[name]
+        self._names[slot] = None
+        self.held[slot] = False

@@ -88,6 +88,11 @@ def saved(profile: UserProfile) -> set[str]:
     return _with_feedback(profile, "save")
 
 
+def sessions(profile: UserProfile) -> set[str]:
+    """Return the sessions of the recent steps."""
+    return {step.session_id for step in profile.recent if step.session_id is not None}
+
+
 def seen(profile: UserProfile) -> set[str]:
     """Return the items that the user has consumed."""
     return set(profile.seen)

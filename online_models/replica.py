@@ -19,6 +19,7 @@ from online_models.engine.history import Steps
 from online_models.engine.items import N_EVENTS
 from online_models.engine.scorer import Scorer, SnapshotVersionError
 from online_models.expressions import Expression
+from online_models.fingerprints import Fingerprints
 from online_models.items import ItemSlots
 from online_models.learner_rows import Progress
 from online_models.sources import REPEATS_FROM
@@ -60,6 +61,8 @@ class Replica:
         """Whether the stream says that items are taken again."""
         self.trends = Trends()
         self._items = ItemSlots()
+        self.fingerprints = Fingerprints()
+        """Of all items that ever had a slot."""
         self._entries: dict[int, Item] = {}
         self.attributes = Attributes()
         """Of the catalogue's items."""
@@ -232,6 +235,7 @@ class Replica:
         slot = self._items.get(item_id)
         if slot is None:
             slot = self._items.add(item_id)
+            self.fingerprints.put(slot, item_id)
             self.columns.reserve(self._items.n_slots)
         return slot
 

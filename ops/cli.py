@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ops import evaluate, play, traffic_commands, weights
+from ops import erasing, evaluate, keys, play, traffic_commands, weights
 from ops.bench import commands as bench
 from ops.lake import commands as lake
 from ops.stack import commands as stack
@@ -24,7 +24,9 @@ play.register(app)
 traffic_commands.register(app)
 evaluate.register(app)
 lake.register(app)
+erasing.register(app)
 weights.register(app)
+keys.register(app)
 bench.register(app)
 
 

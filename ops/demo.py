@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ops.http_client import authorization
 from ops.stack.status import address
 from state.settings import Settings
 
@@ -108,7 +109,7 @@ class _Api:
         request = urllib.request.Request(  # noqa: S310 - our own http address
             self._base + path,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json", **authorization()},
             method=method,
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310

@@ -1,7 +1,6 @@
 """`freshet evaluate`: how good the lists are, by protocols that anyone can repeat, beside baselines."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,9 +58,9 @@ def evaluate_command(
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
     if stdio:
-        from ops.evaluation_stdio import serve
+        from ops.evaluation_stdio import run
 
-        serve(sys.stdin.buffer, sys.stdout.buffer, seed)
+        run(seed)
         return
     if protocol not in PROTOCOLS + SIMULATED:
         expected = ", ".join(PROTOCOLS + SIMULATED)

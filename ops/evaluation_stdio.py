@@ -1,90 +1,87 @@
-"""The engine as a black box: JSON lines in, JSON lines out, one answer per `recommend`."""
+"""The engine as a black box: JSON lines in, JSON lines out, one answer per question."""
 
-from typing import BinaryIO, Literal
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from online_models.engine.engine import Engine
+from ops.evaluation_commands import Event, LineReader, Question, Unanswerable
 from state.records import Item
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
-class Observe(msgspec.Struct, tag_field="op", tag="observe", frozen=True):
-    """An event. Not answered."""
-
-    user: str | int
-    item: str | int
-    t: float
-    """Epoch seconds."""
-    positive: Literal[0, 1] | bool = 1
-    rating: float | None = None
+TOLD = 50
+"""Remarks that are written; a driver that does not read them must not be held up by a full pipe."""
 
 
-class Describe(msgspec.Struct, tag_field="op", tag="item", frozen=True):
-    """Catalogue fields of an item, those of the public item record; others are ignored. Not answered."""
-
-    item: str | int
-    title: str = ""
-    genres: list[str] = []
-    category: str | None = None
-    creator: str | None = None
-    tags: list[str] = []
-    price: float | None = None
-    release_date: str | None = None
-
-    def as_item(self) -> Item:
-        return Item(
-            item_id=str(self.item),
-            title=self.title,
-            genres=self.genres,
-            category=self.category,
-            creator=self.creator,
-            tags=self.tags,
-            price=self.price,
-            release_date=self.release_date,
-        )
+class StopSignal(BaseException):
+    """SIGTERM came: nothing that handles errors may take it for one."""
 
 
-class Recommend(msgspec.Struct, tag_field="op", tag="recommend", frozen=True):
-    """Answered by `{"items": [...]}`, best first."""
-
-    user: str | int
-    t: float
-    n: int = 20
-    candidates: Literal["unseen", "all"] = "unseen"
-
-
-Command = Observe | Describe | Recommend
-
-
-class StdioError(ValueError):
-    """A line is not a command: its number, what was expected and what was found."""
+def run(seed: int = 0) -> None:
+    """Serve standard input and output until the input ends, the reader of the answers is gone, or SIGTERM comes."""
+    with _stopping():
+        try:
+            serve(sys.stdin.buffer, sys.stdout.buffer, seed, lambda text: print(text, file=sys.stderr, flush=True))
+        except StopSignal:
+            print("freshet evaluate: stopped", file=sys.stderr)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
+            print("freshet evaluate: nobody reads the answers", file=sys.stderr)
 
 
-def serve(lines: BinaryIO, answers: BinaryIO, seed: int = 0) -> None:
-    """Answer until the input ends.
+@contextmanager
+def _stopping() -> "Iterator[None]":
+    def stop(_number: int, _frame: "FrameType | None") -> None:
+        raise StopSignal
 
-    Raises
-    ------
-    StdioError
-        For the first line that is not a command.
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def serve(lines: BinaryIO, answers: BinaryIO, seed: int = 0, tell: Callable[[str], None] | None = None) -> None:
+    """Answer until the input ends: each question by one line, before the next line is read.
+
+    `tell` is given what is wrong with lines, the first `TOLD` times.
     """
     engine = Engine(seed)
-    decode = msgspec.json.Decoder(Command).decode
     encode = msgspec.json.Encoder().encode
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            command = decode(line)
-        except msgspec.MsgspecError as error:
-            raise StdioError(f"line {number}: {error}") from None
-        match command:
-            case Observe():
-                rating = float(command.positive) if command.rating is None else command.rating
-                engine.observe(str(command.user), str(command.item), bool(command.positive), rating, command.t)
-            case Recommend():
-                items = engine.recommend(str(command.user), command.n, command.t, command.candidates)
+    n_remarks = 0
+    number = 0
+
+    def remark(text: str) -> None:
+        nonlocal n_remarks
+        n_remarks += 1
+        if tell is not None and n_remarks <= TOLD:
+            more = " (more will be counted only)" if n_remarks == TOLD else ""
+            tell(f"line {number}: {text}{more}")
+
+    reader = LineReader(remark)
+    for line in lines:
+        number += 1
+        match reader.read(line):
+            case Event() as event:
+                engine.observe(event.user, event.item, event.positive, event.rating, event.t)
+            case Question() as question:
+                items = engine.recommend(question.user, question.n, question.t, question.candidates)
                 answers.write(encode({"items": items}) + b"\n")
                 answers.flush()
-            case Describe():
-                engine.describe(command.as_item())
+            case Unanswerable():
+                answers.write(b'{"items":[]}\n')
+                answers.flush()
+            case Item() as item:
+                engine.describe(item)
+            case None:
+                pass
+    if tell is not None and n_remarks > TOLD:
+        tell(f"{n_remarks} remarks in all")

@@ -1,11 +1,18 @@
 """A small HTTP/1.1 client for measuring: one keep-alive connection, one request at a time, and hardly any CPU."""
 
 import asyncio
+import os
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
 import httptools
+
+
+def authorization() -> dict[str, str]:
+    """Return the headers with the key of `FRESHET_API_KEY`, none where that is not set."""
+    key = os.environ.get("FRESHET_API_KEY")
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 class ConnectionFailedError(Exception):
@@ -54,7 +61,8 @@ class Client:
     def __init__(self, base_url: str, timeout_s: float = 30.0) -> None:
         parts = urlsplit(base_url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._head = f" HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+        head = f" HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+        self._head = head + "".join(f"{name}: {value}\r\n" for name, value in authorization().items())
         self._timeout_s = timeout_s
         self._receiver: _Receiver | None = None
         self._transport: asyncio.Transport | None = None

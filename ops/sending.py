@@ -7,6 +7,7 @@ import confluent_kafka
 import httpx
 import msgspec
 
+from ops.http_client import authorization
 from state import topics
 from state.records import Event, Item
 from state.settings import Settings
@@ -138,7 +139,7 @@ class HttpSender:
     def __init__(self, base_url: str) -> None:
         self.n_delivered = 0
         self._base_url = base_url
-        self._client = httpx.Client(base_url=base_url, timeout=_HTTP_TIMEOUT_S)
+        self._client = httpx.Client(base_url=base_url, timeout=_HTTP_TIMEOUT_S, headers=authorization())
         self._items: list[Item] = []
         self._events: list[Event] = []
 

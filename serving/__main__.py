@@ -4,6 +4,8 @@ import os
 import shutil
 import sys
 
+from serving.access.keys import KeyFileError, NotProtectedError, ring
+from serving.access.rates import rates_path
 from serving.telemetry import MULTIPROCESS_DIR
 from state.settings import Settings
 
@@ -31,6 +33,11 @@ def command(settings: Settings) -> list[str]:
 def main() -> None:
     """Replace this process by gunicorn."""
     settings = Settings()
+    try:
+        ring(settings)  # said once here, not by each worker
+    except (KeyFileError, NotProtectedError) as error:
+        sys.exit(f"serving: {error}")
+    rates_path(settings).unlink(missing_ok=True)
     metrics = settings.home / f"serving-{settings.port}-metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)

@@ -9,6 +9,9 @@ import msgspec
 
 from online_models.warm_up import warm_up
 from serving import telemetry
+from serving.access import keys as access
+from serving.access.guard import Guard, page_policy
+from serving.access.rates import Rates, rates_path
 from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
 from serving.memory.mirror import Mirror
@@ -57,10 +60,15 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
 
     surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
     answering = Lists(mirror, surfaces, troubles)
+    times = users.Times()
     page, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
     app: App = falcon.asgi.App()
     app.add_middleware(telemetry.RequestTimer())
+    if settings.cors_origins:
+        origins = "*" if "*" in settings.cors_origins else settings.cors_origins
+        app.add_middleware(falcon.CORSMiddleware(allow_origins=origins, expose_headers=["retry-after"]))
+    app.add_middleware(guard(settings))
     app.add_middleware(Lifespan(mirror, store, known, log))
     problems.install(app)
     for route, resource in {
@@ -70,19 +78,26 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/items": items.Items(log.events, mirror),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
         "/v1/items/{item_id}/similar": lists.Similar(answering),
-        "/v1/users/{user_id}": users.OneUser(known, mirror),
+        "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
-        "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events),
+        "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
         "/health/live": operation.HealthLive(),
         "/health/ready": operation.HealthReady(mirror, troubles),
         "/metrics": operation.Metrics(mirror, log),
         "/openapi.json": operation.Document(msgspec.json.encode(openapi.document()), "application/json"),
-        "/docs": operation.Document(docs, falcon.MEDIA_HTML),
+        "/docs": operation.Document(docs, falcon.MEDIA_HTML, page_policy(docs)),
     }.items():
         app.add_route(route, resource)
     return app
+
+
+def guard(settings: Settings) -> Guard:
+    """Return what asks for keys. Raise `NotProtectedError` or `KeyFileError` where that cannot be."""
+    keys = access.ring(settings)
+    rates = None if keys is None else Rates(rates_path(settings))
+    return Guard(keys, rates, settings.rate_limit)
 
 
 def create() -> App:

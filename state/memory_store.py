@@ -28,7 +28,7 @@ class MemoryStore:
 
     def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
         keys = [entry.key(entity_id) for entity_id in entity_ids]
-        return [entry.codec.decode(key, self._entries[key]) if key in self._entries else None for key in keys]
+        return [entry.decode(self._entries[key]) if key in self._entries else None for key in keys]
 
     def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
         rows = self._tables.get(table.name, {})
@@ -86,9 +86,7 @@ class AsyncMemoryStore:
         overlay = self._store._overlays.get(user_id, {})
         return UserState(
             profile=self._store.get_many(USER_PROFILE, [user_id])[0],
-            pending=sorted(
-                (OVERLAY.codec.decode(user_id, value) for value in overlay.values()), key=lambda e: (e.ts, e.event_id)
-            ),
+            pending=sorted((OVERLAY.decode(value) for value in overlay.values()), key=lambda e: (e.ts, e.event_id)),
             session=None if session_id is None else self._store.get_many(SESSION, [session_id])[0],
         )
 

@@ -22,6 +22,7 @@ EventType = Literal[
     "search",
     "onboarding",
     "undo",
+    "erase",
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 

@@ -82,10 +82,10 @@ class RedisStore:
     def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
         if not entity_ids:
             return []
-        keys = [entry.key(entity_id) for entity_id in entity_ids]
+        keys = [self._key(entry.key(entity_id)) for entity_id in entity_ids]
         with _available():
-            values = cast("list[bytes | None]", self._redis.mget([self._key(key) for key in keys]))
-        return [None if v is None else entry.codec.decode(k, v) for k, v in zip(keys, values, strict=True)]
+            values = cast("list[bytes | None]", self._redis.mget(keys))
+        return [None if value is None else entry.decode(value) for value in values]
 
     def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
         pipeline = self._redis.pipeline(transaction=True)
@@ -207,18 +207,17 @@ class AsyncRedisStore:
             keys.append(self._key(SESSION.key(session_id)))
         with _available():
             profile, overlay, session = await self._user_reads.read(keys)
-        key = OVERLAY.key(user_id)
         return UserState(
-            profile=None if profile is None else USER_PROFILE.codec.decode(USER_PROFILE.key(user_id), profile),
-            pending=sorted((OVERLAY.codec.decode(key, value) for value in overlay), key=lambda e: (e.ts, e.event_id)),
-            session=None if session is None else SESSION.codec.decode(SESSION.key(session_id or ""), session),
+            profile=None if profile is None else USER_PROFILE.decode(profile),
+            pending=sorted((OVERLAY.decode(value) for value in overlay), key=lambda e: (e.ts, e.event_id)),
+            session=None if session is None else SESSION.decode(session),
         )
 
     async def get(self, entry: Entry[T], entity_id: str) -> T | None:
         key = entry.key(entity_id)
         with _available():
             value = cast("bytes | None", await self._redis.get(self._key(key)))
-        return None if value is None else entry.codec.decode(key, value)
+        return None if value is None else entry.decode(value)
 
     async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
         return (await self._get_rows(self._redis, {table: fields}))[table]

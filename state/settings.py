@@ -43,12 +43,19 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     workers: int = Field(1, ge=1, le=256, description="serving processes")
+    api_keys: Path | None = Field(
+        None, description="file of hashed API keys (`freshet keys`); needed unless only this machine can call"
+    )
+    rate_limit: float = Field(0, ge=0, description="calls a second of a key without a rate of its own; 0: any number")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins of pages that may call from browsers, as in `https://shop.example`; `*`: all"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("flow_partitions", mode="before")
+    @field_validator("flow_partitions", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @property
     def own_partitions(self) -> tuple[int, ...]:

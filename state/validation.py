@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -14,7 +14,9 @@ MAX_EVENT_BYTES = 64 * 1024
 MAX_ITEM_BYTES = 256 * 1024
 
 FEEDBACK_TYPES = frozenset({"like", "dislike", "save", "hide", "rating"})
-_WITHOUT_ITEM = frozenset({"search", "onboarding"})
+ERASE: Final = "erase"
+"""The event that takes back all of a user's events before it in the log. `DELETE /v1/users/{id}` sends it."""
+_WITHOUT_ITEM = frozenset({"search", "onboarding", ERASE})
 _QUOTED_CHARS = 64
 _T = TypeVar("_T")
 

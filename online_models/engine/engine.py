@@ -4,8 +4,10 @@ from typing import Literal
 
 import numpy as np
 
+from online_models.arrays import Slots
 from online_models.engine.history import History
 from online_models.engine.inputs import untrained
+from online_models.engine.items import POP_ACTIVE
 from online_models.engine.listwise import ListwiseRanker
 from online_models.learner import Learner, Slate
 from state.records import Item
@@ -50,13 +52,26 @@ class Engine:
         self._pending = None
 
     def recommend(self, user: str, n: int, t: float, candidates: Candidates = "unseen") -> list[str]:
-        """Return the best `n` items for a user at time `t` (epoch seconds), best first."""
+        """Return the best `n` items for a user at time `t` (epoch seconds), best first.
+
+        Where that is more than the sources find, the others that may come follow by popularity.
+        """
         learner = self.learner
         history = learner.users.get(user) or History()
         slate = learner.slate(history, t, candidates == "all")
         self._pending = (user, learner.counts.events, slate)
-        if not len(slate.slots):
-            return []
         scores = learner.ranker.predict_many(slate.inputs) if learner.ranker.is_ready else untrained(slate.inputs)
-        best = np.argsort(-scores)[:n]
-        return [str(learner.items.item_id(slot)) for slot in slate.slots[best].tolist()]
+        best = slate.slots[np.argsort(-scores)[:n]]
+        if len(best) < n:
+            best = np.concatenate([best, self._others(slate.slots, t)[: n - len(best)]])
+        return [str(learner.items.item_id(slot)) for slot in best.tolist()]
+
+    def _others(self, listed: Slots, t: float) -> Slots:
+        """Return the items with events that the newest list lacks and its request allows, the most popular first."""
+        columns = self.learner.columns
+        known = columns.items.known()
+        allowed = columns.workspace.allows(known)
+        allowed[np.isin(known, listed)] = False
+        others = known[allowed]
+        popularity = columns.items.popularity(others, POP_ACTIVE, t)
+        return others[np.lexsort((-columns.items.seq_last[others], -popularity))]

@@ -15,6 +15,7 @@ from ops.stack.home import Home
 from ops.stack.parts import FLOWS, Part
 from ops.stack.status import address, serving_answers
 from ops.stack.supervisor import STACK_VARIABLE, Supervisor
+from serving.access.keys import KeyFileError, NotProtectedError, ring
 from state.settings import Settings
 
 _READY = timedelta(seconds=120)
@@ -37,6 +38,10 @@ def start(
     home.prepare()
     with home.starting():
         stop(home)  # what a start that was killed left over
+        try:
+            ring(settings)
+        except (KeyFileError, NotProtectedError) as error:
+            raise StackError(str(error), "See freshet keys --help.") from error
         if not is_free(settings.host, settings.port):
             raise StackError(
                 f"Port {settings.port} is taken{_by(settings.port)}.",
@@ -57,7 +62,8 @@ def start(
                 lambda done, total: display.begin("kafka", f"jars {done}/{total}"),
             )
             servers.append(parts.broker(argv))
-        settings = settings.model_copy(update={"home": home.folder})
+        keys_file = settings.api_keys and settings.api_keys.resolve()
+        settings = settings.model_copy(update={"home": home.folder, "api_keys": keys_file})
         home.remember(ports, settings)
         try:
             _start(home, settings, servers, traffic, display, tied=tied)

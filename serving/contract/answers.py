@@ -81,6 +81,17 @@ class FeedbackAnswer(Struct, frozen=True, kw_only=True):
     degraded: dict[str, str] | None = None
 
 
+class EraseAnswer(Struct, frozen=True, kw_only=True):
+    """The user is forgotten: by lists and by `GET` now, by all else as `places` says."""
+
+    user_id: str
+    event_id: str
+    places: dict[str, str]
+    """Where data of the user is kept -> when it is gone."""
+    pending: int = 0
+    degraded: dict[str, str] | None = None
+
+
 Counts = dict[str, int]
 
 

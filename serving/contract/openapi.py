@@ -10,6 +10,7 @@ from serving.contract import answers, queries
 from serving.contract.answers import Live, Ready
 from serving.contract.feedback import Feedback
 from serving.contract.problems import CONTENT_TYPE, Problem
+from serving.contract.scopes import scope_of
 from state.records import Event, Item
 
 
@@ -42,6 +43,7 @@ class Operation:
 
 API_VERSION = "1.0.0"
 _BATCH = (400, 413, 429)
+_ACCESS = (401, 403, 429)
 _ITEM = "/v1/items/{item_id}"
 _USER = "/v1/users/{user_id}"
 OPERATIONS = (
@@ -63,6 +65,9 @@ OPERATIONS = (
         "get", f"{_ITEM}/similar", "More like this item", answers.ListAnswer, queries.SurfaceQuery, problems=(400, 404)
     ),
     Operation("get", _USER, "What is known of a user", answers.UserAnswer),
+    Operation(
+        "delete", _USER, "Forget a user, everywhere", answers.EraseAnswer, status=202, problems=(400, 429)
+    ),
     Operation(
         "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer, queries.RecommendationQuery
     ),
@@ -100,7 +105,17 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key with the scope that the call names. Nothing is asked for where no keys "
+                    "are configured, which only a server on the loopback interface allows.",
+                }
+            },
+        },
     }
 
 
@@ -122,7 +137,10 @@ def _described(operation: Operation, schemas: dict[type[Struct], dict[str, Any]]
         + _query_parameters(operation.query),
         "responses": {str(operation.status): {"description": "Done", "content": _content(operation.answer, schemas)}},
     }
-    for status in operation.problems:
+    scope = scope_of(operation.method.upper(), operation.path)
+    if scope is not None:
+        described["security"] = [{"key": [scope]}]
+    for status in sorted({*operation.problems, *(() if scope is None else _ACCESS)}):
         described["responses"][str(status)] = {
             "description": "A problem document (RFC 9457)",
             "content": {CONTENT_TYPE: {"schema": schemas[Problem]}},

@@ -2,7 +2,7 @@
 
 import http
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import falcon
 import falcon.asgi
@@ -43,6 +43,7 @@ class ProblemError(Exception):
         allowed: Sequence[str] | None = None,
         index: int | None = None,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -50,7 +51,9 @@ class ProblemError(Exception):
         self.field = field
         self.allowed = None if allowed is None else list(allowed)
         self.index = index
-        self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["retry-after"] = str(retry_after_s)
 
 
 def install(app: falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]) -> None:
@@ -62,8 +65,7 @@ def install(app: falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]) -> 
 
 
 async def _on_problem(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: ProblemError, _: object) -> None:
-    if error.retry_after_s is not None:
-        resp.set_header("retry-after", str(error.retry_after_s))
+    resp.set_headers(error.headers)
     _render(
         req,
         resp,

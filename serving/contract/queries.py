@@ -25,6 +25,9 @@ class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """What every list surface understands."""
 
     limit: Annotated[int, Meta(ge=1, le=100, description="items wanted")] = 20
+    page: (
+        Annotated[str, Meta(min_length=1, max_length=8000, description="`next` of the answer to go on from")] | None
+    ) = None
     genre: Annotated[list[ShortText], Meta(max_length=64, description="only items of one of these genres")] = []
     category: Annotated[list[ShortText], Meta(max_length=64, description="only items of one of these categories")] = []
     creator: Annotated[list[ShortText], Meta(max_length=64, description="only items of one of these creators")] = []

@@ -1,5 +1,6 @@
 """A user's state as serving sees it: one round trip, pending feedback folded in, and what is left without Redis."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,9 +8,12 @@ from dataclasses import dataclass
 from online_models import profiles
 from serving import telemetry
 from serving.memory.breaker import Breaker
+from state.entries import StateDecodeError
 from state.records import CleanEvent, Event, SessionProfile, UserProfile
 from state.store import AsyncStore, StoreUnavailableError
+from state.validation import ERASE
 
+_log = logging.getLogger("serving")
 _MAX_LOCAL_USERS = 10_000
 _MAX_LOCAL_EVENTS = 64
 _MAX_HIDDEN_USERS = 50_000
@@ -50,6 +54,10 @@ class Users:
         except StoreUnavailableError:
             telemetry.user_reads("error").inc()
             raise
+        except StateDecodeError as error:
+            telemetry.user_reads("error").inc()
+            _log.error("a user's state cannot be read: %s", error)
+            raise StoreUnavailableError(f"what it holds cannot be read: {error}") from error
         telemetry.user_reads("miss" if state.profile is None else "hit").inc()
         pending = state.pending
         if local := self._local.get(user_id):
@@ -75,7 +83,9 @@ class Users:
         A hide is remembered here, too: it holds when the next read fails or is late.
         """
         for event in events:
-            if event.type == "hide" and event.item_id is not None:
+            if event.type == ERASE:
+                self._hidden.pop(event.user_id, None)
+            elif event.type == "hide" and event.item_id is not None:
                 self._remember(event.user_id, self._hidden.get(event.user_id, frozenset()) | {event.item_id})
         try:
             await self.breaker.call(lambda: self._store.add_overlay(*events))
@@ -87,6 +97,9 @@ class Users:
 
     def _fold(self, user_id: str, profile: UserProfile, pending: Sequence[CleanEvent]) -> KnownUser:
         for event in pending:
+            if event.type == ERASE:  # what is stored is of before: the flow takes it out with the event
+                profile = UserProfile()
+                continue
             # An event that a client sends twice is applied once, and nothing takes the second out of the overlay.
             if not profiles.contains(profile, event):
                 profiles.apply_event(profile, event, self._genres_of(event.item_id))

@@ -11,6 +11,25 @@ export class RefusedError extends Error {
   }
 }
 
+// A server that asks for API keys: one is given to this tab in the address (`/#key=...`) or when the page is refused.
+const KEY = "freshet-key";
+const given = new URLSearchParams(location.hash.slice(1)).get("key");
+if (given) {
+  sessionStorage.setItem(KEY, given);
+  history.replaceState(null, "", location.pathname + location.search); // out of the address, and out of sight
+}
+let declined = false;
+
+/** Ask for a key after one (or none) was refused; return whether there is another one to try. */
+function askForKey(refused) {
+  if (!declined && sessionStorage.getItem(KEY) === refused) {
+    const typed = prompt("This server asks for an API key (with the scopes read and ingest):")?.trim();
+    if (typed) sessionStorage.setItem(KEY, typed);
+    else declined = true;
+  }
+  return sessionStorage.getItem(KEY) !== refused;
+}
+
 async function call(method, path, { query = {}, body } = {}) {
   const parameters = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
@@ -19,17 +38,20 @@ async function call(method, path, { query = {}, body } = {}) {
     }
   }
   const search = parameters.toString();
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...(body && { "content-type": "application/json" }), ...(key && { authorization: `Bearer ${key}` }) };
   let answer;
   try {
     answer = await fetch(search ? `${path}?${search}` : path, {
       method,
-      headers: body ? { "content-type": "application/json" } : {},
+      headers,
       body: body && JSON.stringify(body),
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
   } catch (error) {
     throw new LostError(error.name === "TimeoutError" ? "it takes too long" : "it does not answer", { cause: error });
   }
+  if (answer.status === 401 && askForKey(key)) return call(method, path, { query, body });
   const told = await answer.json().catch((error) => {
     throw new LostError(`its answer (${answer.status}) is no JSON`, { cause: error });
   });
@@ -48,6 +70,7 @@ export const feedback = (id, body) => call("POST", `/v1/users/${segment(id)}/fee
 
 /** Post one event; it is refused as a whole when it is not taken. */
 export async function event(body) {
+  if (answer.status === 401 && askForKey(key)) return call(method, path, { query, body });
   const told = await call("POST", "/v1/events", { body: { events: [body] } });
   if (told.rejected?.length) throw new RefusedError(400, { detail: told.rejected[0].error });
   return told;

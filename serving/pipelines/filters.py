@@ -52,7 +52,7 @@ class HiddenByUser:
 
 
 class Excluded:
-    """Nothing that the request excludes, nor the item that the list is about."""
+    """Nothing that the request excludes or earlier pages had, nor the item that the list is about."""
 
     name = "excluded"
     fails_closed = True
@@ -62,6 +62,9 @@ class Excluded:
         if slate.anchor is not None:
             other = slots != slate.anchor
             kept = other if kept is None else kept & other
+        if len(slate.shown):
+            new = _marks.absent(slots, slate.shown, slate.replica.n_slots)
+            kept = new if kept is None else kept & new
         return kept
 
 

@@ -8,8 +8,10 @@ from time import perf_counter
 
 from msgspec import UNSET
 
+from online_models import fingerprints
 from online_models.expressions import Expression, ExpressionError
 from online_models.replica import Replica
+from serving.contract import cursors
 from serving.contract.answers import ListAnswer, ListedItem, ModelVersion
 from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
@@ -62,6 +64,9 @@ class Lists:
             anchor = replica.slot(about)
             if anchor is None:
                 raise ProblemError(404, f"item {about!r} is not known", field="item_id")
+        wall_ms = int(time.time() * 1000)
+        bound = cursors.binding(query, surface, user_id, about, window)
+        shown = b"" if query.page is None else cursors.decode(query.page, bound, wall_ms // 1000, fingerprints.SIZE)
         slate = Slate(
             wanted=_wanted(query, replica),
             request_id=os.urandom(16).hex(),
@@ -69,17 +74,27 @@ class Lists:
             query=query,
             replica=replica,
             now_ms=self._mirror.now_ms,
-            wall_ms=int(time.time() * 1000),
+            wall_ms=wall_ms,
             user_id=user_id,
             anchor=anchor,
             window=window,
             degraded=self._troubles(),
         )
+        if shown:
+            slate.shown = replica.fingerprints.find(shown)
         async with self._places:
             slate.timing_ms["queue"] = round((perf_counter() - started) * 1000, 3)
             await self._surfaces[surface].run(slate)
         slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
-        return render(slate)
+        return render(slate, _next(slate, bound, shown))
+
+
+def _next(slate: Slate, bound: bytes, shown: bytes) -> str | None:
+    """Return the cursor of the page after this one, None when this is the last."""
+    if not slate.has_more or len(shown) // fingerprints.SIZE + len(slate.candidates) > cursors.MAX_SHOWN:
+        return None
+    shown += slate.replica.fingerprints.pack(slate.candidates.slots)
+    return cursors.encode(bound, shown, slate.wall_ms // 1000)
 
 
 def _wanted(query: ListQuery, replica: Replica) -> Expression | None:
@@ -93,7 +108,7 @@ def _wanted(query: ListQuery, replica: Replica) -> Expression | None:
     return expression
 
 
-def render(slate: Slate) -> ListAnswer:
+def render(slate: Slate, next_page: str | None = None) -> ListAnswer:
     """Return the answer that a finished slate stands for."""
     reason = reasons(slate)
     items = []
@@ -111,6 +126,7 @@ def render(slate: Slate) -> ListAnswer:
         user_id=slate.user_id,
         surface=slate.surface,
         items=items,
+        next=next_page,
         model=ModelVersion(*slate.model),
         degraded=slate.degraded or None,
         timing_ms=slate.timing_ms,

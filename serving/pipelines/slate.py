@@ -70,6 +70,10 @@ class Slate:
     """What items must fulfil."""
     anchor: int | None = None
     """Slot of the item that the list is about."""
+    shown: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    """Slots of what earlier pages of the same request have shown."""
+    has_more: bool = False
+    """Whether candidates are left for another page."""
     window: str = "1h"
     user: KnownUser | None = None
     context: Context | None = None

@@ -105,7 +105,7 @@ class Consumed:
 
 def _n_to_drop(slate: Slate) -> int:
     """Return how many items filters may drop at most: with that many more, a list is full whatever they drop."""
-    n = len(slate.query.exclude) + 1
+    n = len(slate.query.exclude) + len(slate.shown) + 1
     if slate.user is not None:
         n += len(slate.user.hidden)
         if slate.user.profile is not None:

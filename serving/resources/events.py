@@ -16,7 +16,7 @@ from serving.kafka.event_log import Delivery, Outbox, QueueFullError
 from serving.memory.users import Users, clean
 from state.records import Event
 from state.topics import EVENTS, Topic
-from state.validation import InvalidInputError, parse_event
+from state.validation import ERASE, InvalidInputError, parse_event
 
 BODY_LIMIT = MIB
 BATCH_LIMIT = 5_000
@@ -38,7 +38,7 @@ class Events:
         raw_events = one_or_many(body, "events", BATCH_LIMIT)
         now_ms = int(time.time() * 1000)
         if raw_events is None:
-            event = parse_event(body, now_ms)
+            event = _posted(body, now_ms)
             send(resp, await self._take([event], [(event.user_id, body)], [0], []), 202)
             return
         events: list[Event] = []
@@ -49,7 +49,7 @@ class Events:
             if index % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
             try:
-                event = parse_event(raw, now_ms)
+                event = _posted(raw, now_ms)
             except InvalidInputError as error:
                 rejected.append(Rejected(index, str(error)))
                 continue
@@ -71,6 +71,13 @@ class Events:
         trouble = await self._users.add_feedback(*feedback) if feedback else None
         answer = batch_answer(await deliver(self._outbox, EVENTS, messages), positions, rejected)
         return answer if trouble is None else msgspec.structs.replace(answer, degraded={"store": trouble})
+
+
+def _posted(raw: bytes | msgspec.Raw, now_ms: int) -> Event:
+    event = parse_event(raw, now_ms)
+    if event.type == ERASE:
+        raise InvalidInputError("type", "users are erased by DELETE /v1/users/{user_id}")
+    return event
 
 
 async def deliver(outbox: Outbox, topic: Topic, messages: list[tuple[str, bytes | None]]) -> Delivery:

@@ -57,13 +57,16 @@ class Metrics:
 class Document:
     """A document that never changes."""
 
-    def __init__(self, content: bytes, content_type: str) -> None:
+    def __init__(self, content: bytes, content_type: str, policy: str | None = None) -> None:
         self._content = content
         self._content_type = content_type
+        self._policy = policy
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         resp.content_type = self._content_type
         resp.data = self._content
+        if self._policy is not None:
+            resp.set_header("content-security-policy", self._policy)
 
 
 def troubles_of(mirror: Mirror, log: EventLog) -> dict[str, str]:

@@ -8,19 +8,20 @@ import falcon.asgi
 import msgspec
 
 from online_models import activity, profiles
-from serving.contract.answers import FeedbackAnswer, UserAnswer
+from serving.contract.answers import EraseAnswer, FeedbackAnswer, UserAnswer
 from serving.contract.bodies import read_body, send
 from serving.contract.feedback import BODY_LIMIT, parse_feedback
 from serving.contract.queries import NoQuery, RecommendationQuery, parse_query, path_identifier
-from serving.kafka.event_log import Outbox
+from serving.kafka.event_log import Delivery, Outbox
 from serving.memory.mirror import Mirror
 from serving.memory.users import KnownUser, Users, clean
 from serving.pipelines.lists import Lists
 from serving.resources.events import deliver
-from state.records import UserProfile
+from state.erasure import PLACES
+from state.records import Event, UserProfile
 from state.store import StoreUnavailableError
 from state.topics import EVENTS
-from state.validation import parse_event
+from state.validation import ERASE, parse_event
 
 _MAX_REMEMBERED_TIMES = 10_000
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -38,13 +39,28 @@ class Recommendations:
         send(resp, await self._lists.answer(query.surface, query, user_id=user_id))
 
 
+class Times:
+    """Gives what is said of a user its time where the client does not: times decide what stands."""
+
+    def __init__(self) -> None:
+        self._newest: OrderedDict[str, int] = OrderedDict()
+
+    def next(self, user_id: str, now_ms: int) -> int:
+        """Return a time after the last one."""
+        ts = max(now_ms, self._newest.pop(user_id, 0) + 1)
+        self._newest[user_id] = ts
+        if len(self._newest) > _MAX_REMEMBERED_TIMES:
+            self._newest.popitem(last=False)
+        return ts
+
+
 class UserFeedback:
     """Explicit feedback: in the user's next list, whatever the flows do."""
 
-    def __init__(self, users: Users, outbox: Outbox) -> None:
+    def __init__(self, users: Users, outbox: Outbox, times: Times) -> None:
         self._users = users
         self._outbox = outbox
-        self._newest: OrderedDict[str, int] = OrderedDict()
+        self._times = times
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
         parse_query(NoQuery, req.params)
@@ -54,36 +70,51 @@ class UserFeedback:
         given = {name: value for name, value in msgspec.structs.asdict(feedback).items() if value is not None}
         given.setdefault("event_id", uuid.uuid4().hex)
         if feedback.ts is None:
-            given["ts"] = self._next_ts(user_id, now_ms)
+            given["ts"] = self._times.next(user_id, now_ms)
         raw = _encode(given | {"user_id": user_id})
         event = parse_event(raw, now_ms)
         # The overlay first: an event that the flow has applied before it is in the overlay would never leave it.
         trouble = await self._users.add_feedback(clean(event))
         delivery = await deliver(self._outbox, EVENTS, [(user_id, raw)])
-        degraded = {} if trouble is None else {"store": trouble}
-        if delivery.failed:
-            degraded["events"] = f"not taken by Kafka: {delivery.failed[0]}"
-        send(
-            resp,
-            FeedbackAnswer(event_id=event.event_id, pending=delivery.n_pending, degraded=degraded or None),
-            202,
-        )
+        degraded = _degraded(trouble, delivery)
+        send(resp, FeedbackAnswer(event_id=event.event_id, pending=delivery.n_pending, degraded=degraded), 202)
 
-    def _next_ts(self, user_id: str, now_ms: int) -> int:
-        """Return a time after the user's last feedback: times decide which feedback stands."""
-        ts = max(now_ms, self._newest.pop(user_id, 0) + 1)
-        self._newest[user_id] = ts
-        if len(self._newest) > _MAX_REMEMBERED_TIMES:
-            self._newest.popitem(last=False)
-        return ts
+
+def _degraded(trouble: str | None, delivery: Delivery) -> dict[str, str] | None:
+    degraded = {} if trouble is None else {"store": trouble}
+    if delivery.failed:
+        degraded["events"] = f"not taken by Kafka: {delivery.failed[0]}"
+    return degraded or None
 
 
 class OneUser:
-    """What is known of a user."""
+    """What is known of a user, and its end."""
 
-    def __init__(self, users: Users, mirror: Mirror) -> None:
+    def __init__(self, users: Users, mirror: Mirror, outbox: Outbox, times: Times) -> None:
         self._users = users
         self._mirror = mirror
+        self._outbox = outbox
+        self._times = times
+
+    async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
+        """Send the erasure into the log, behind all that the user did; lists respect it from now on (R27)."""
+        parse_query(NoQuery, req.params)
+        path_identifier("user_id", user_id)
+        ts = self._times.next(user_id, int(time.time() * 1000))
+        event = Event(event_id=uuid.uuid4().hex, type=ERASE, user_id=user_id, ts=ts)
+        trouble = await self._users.add_feedback(clean(event))
+        delivery = await deliver(self._outbox, EVENTS, [(user_id, _encode(event))])
+        send(
+            resp,
+            EraseAnswer(
+                user_id=user_id,
+                event_id=event.event_id,
+                places=PLACES,
+                pending=delivery.n_pending,
+                degraded=_degraded(trouble, delivery),
+            ),
+            202,
+        )
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
         parse_query(NoQuery, req.params)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from rich.console import Console
 
-from ops import schedule
+from ops import erasing, schedule
 from ops.bench import freshness
 from ops.bench.api import counts
 from ops.bench.systems import own_system, pids
@@ -107,6 +108,26 @@ def test_clicks_are_seen_in_features_and_list_within_a_second(system: Settings) 
     samples = asyncio.run(freshness.measure(address(system), 20, load_per_s=20))
     assert samples.lost == 0
     assert len(samples.features) == len(samples.lists) == 20
+
+
+@pytest.mark.timeout(120)
+def test_an_erased_user_is_gone_from_the_state_and_others_stay(system: Settings) -> None:
+    """R27: the lake's part is in `tests/contract/flows/test_lake_process.py`."""
+    base_url = address(system)
+    clicks = [
+        {"event_id": f"{user}-{n}", "type": "click", "user_id": user, "item_id": f"erased-{n}", "ts": now_ms()}
+        for user in ("leaver", "stayer")
+        for n in range(5)
+    ]
+    httpx.post(f"{base_url}/v1/events", json={"events": clicks}).raise_for_status()
+    known = {user: erasing.checks(system, user) for user in ("leaver", "stayer")}
+    places = [place for place in known["leaver"] if place != "lake"]
+    assert wait_until(lambda: all(known[user][place]() for user in known for place in places), timedelta(seconds=30))
+    httpx.delete(f"{base_url}/v1/users/leaver").raise_for_status()
+    assert httpx.get(f"{base_url}/v1/users/leaver").json()["counts"] == {}
+    assert wait_until(lambda: not any(known["leaver"][place]() for place in places), timedelta(seconds=30))
+    assert all(known["stayer"][place]() for place in places)
+    assert httpx.get(f"{base_url}/v1/users/stayer").json()["counts"] == {"click": 5}
 
 
 async def _clicks(base_url: str, world: World) -> int:

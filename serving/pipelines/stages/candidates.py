@@ -46,6 +46,8 @@ def _unwanted(slate: Slate) -> Iterator[Slots]:
     replica = slate.replica
     if slate.query.exclude:
         yield replica.slots(slate.query.exclude)
+    if len(slate.shown):
+        yield slate.shown
     if slate.anchor is not None:
         yield np.array([slate.anchor], np.int32)
     if slate.user is not None:

@@ -84,6 +84,7 @@ class Select:
     skippable = False
 
     def run(self, slate: Slate) -> None:
+        slate.has_more = len(slate.candidates) > slate.query.limit
         slate.candidates = slate.candidates.take(slice(slate.query.limit))
 
     fallback = run

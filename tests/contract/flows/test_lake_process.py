@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from moto.server import ThreadedMotoServer
 
-from flows.lake_store import files, stored_table
+from flows.lake_store import count_of_user, files, stored_table
 from flows.lake_tables import TABLES
 from ops.lake.query import LakeError, opened
 from ops.stack.children import Child, wait_until
@@ -130,6 +130,27 @@ def test_what_waits_is_written_when_it_is_asked_to_stop(make_settings: MakeSetti
         if n_rows(settings):
             break
     assert n_rows(settings) == 100
+
+
+def test_an_erased_user_leaves_every_table(settings: Settings, run_process: RunProcess) -> None:
+    """R27: and the erasure's own row goes with it; what the user does later is kept."""
+    writer = Writer(settings)
+    writer.events(0, 600)
+    for number in range(20):
+        writer.send(IMPRESSIONS, "u1", impression(number, user=f"u{number % 2}"))
+        writer.send(EXAMPLES, "u1", example(number))
+    writer.flush()
+    with run_process("flows.lake", settings) as process:
+        tables = ("events", "impressions", "examples")
+        assert wait_until(lambda: [n_rows(settings, name) for name in tables] == [600, 20, 20], _WAIT)
+        writer.send(CLEAN, "u1", event(600, "erase", user="u1"))
+        writer.flush()
+        process.wait_until(lambda: "erased 1 users" in process.log.read_text(), _WAIT)
+        assert [n_rows(settings, name) for name in tables] == [588, 10, 0]
+        assert [count_of_user(settings.lake_root, table, "u1") for table in TABLES if table.of_user] == [0, 0, 0, 0]
+        writer.events(601, 1)
+        writer.flush()
+        assert wait_until(lambda: count_of_user(settings.lake_root, TABLES[0], "u1") == 1, _WAIT)
 
 
 def test_an_emptied_lake_is_built_again_from_the_log(settings: Settings, run_process: RunProcess) -> None:

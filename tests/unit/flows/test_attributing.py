@@ -4,7 +4,7 @@ import pytest
 
 from flows.attributing import Attribution, Rules
 from flows.attribution_snapshot import Snapshot, SnapshotVersionError
-from state.records import Example
+from state.records import CleanEvent, Example
 from tests.unit.flows.attribution_input import MINUTE, SETTLE, T0, Partition, S, event, labels, slate
 
 
@@ -195,3 +195,15 @@ def test_snapshot_of_another_layout_is_refused() -> None:
 def test_slate_cannot_wait_longer_than_the_window() -> None:
     with pytest.raises(ValueError, match="window"):
         Rules(wait=timedelta(hours=1))
+
+
+def test_nothing_is_told_of_an_erased_user() -> None:
+    """R27: neither of slates, nor of outcomes that wait, nor of slates of before that come later."""
+    partition = Partition.of()
+    partition.read(slate(), event("b"), event("x", request_id="awaited"))
+    erasure = CleanEvent("erasure", "erase", "u", None, T0 + 2 * S)
+    assert partition.read(erasure) == []
+    assert partition.read(slate("late")) == []
+    assert partition.idle(60 * MINUTE) == []
+    examples = partition.read(slate("new", ts=T0 + 3 * S), event("a", T0 + 4 * S, request_id="new"))
+    assert [example.request_id for example in examples + partition.idle(SETTLE)] == ["new"]

@@ -267,3 +267,33 @@ def test_a_row_touched_while_its_expiry_waits_behind_others_still_loses_its_pane
     for _ in range(5):
         state.flush()
     assert [item for item, found in item_activity(store).items() if found.panes] == ["new"]
+
+
+def test_an_erasure_deletes_profile_and_sessions_and_leaves_the_items_counts() -> None:
+    """R27"""
+    store = MemoryStore()
+    state = build(store)
+    before = [event("u", "a", session_id="s1"), event("u", "b", "like", 1, session_id="s2"), event("v", "a", at=2)]
+    erasure = event("u", None, "erase", 3)
+    state.apply(batch(before))
+    state.flush()
+    state.apply(batch([erasure], 3))
+    state.flush()
+    assert store.get_many(USER_PROFILE, ["u", "v"])[0] is None
+    assert store.get_many(SESSION, ["s1", "s2"]) == [None, None]
+    assert item_activity(store)["a"].counts == {"view": 2}
+    state.apply(batch([event("u", "c", at=4)], 4))
+    state.flush()
+    (profile,) = store.get_many(USER_PROFILE, ["u"])
+    assert profile is not None
+    assert profile.activity.counts == {"view": 1}
+
+
+def test_an_erasure_also_forgets_what_was_not_committed_yet() -> None:
+    """R27"""
+    store = MemoryStore()
+    state = build(store)
+    state.apply(batch([event("u", "a", session_id="s1"), event("u", None, "erase", 1)]))
+    state.flush()
+    assert store.get_many(USER_PROFILE, ["u"]) == [None]
+    assert store.get_many(SESSION, ["s1"]) == [None]

@@ -1,7 +1,7 @@
 """Tables on a local disk: atomic, each row once, evolving, erasable (R26, R27)."""
 
 import dataclasses
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -19,6 +19,7 @@ from flows.lake_store import (
     erase,
     files,
     stored_table,
+    to_erase,
     uri,
     worth_compacting,
 )
@@ -140,6 +141,18 @@ def test_a_column_of_another_type_is_refused(root: str) -> None:
     StoredTable(root, EVENTS, "c")
     with pytest.raises(LakeSchemaError, match=r"events\.value"):
         StoredTable(root, dataclasses.replace(EVENTS, columns=EVENTS.columns | {"value": INTEGER}), "c")
+
+
+def test_erasures_stand_in_the_events_until_they_are_done(root: str) -> None:
+    """R27"""
+    stored = StoredTable(root, EVENTS, "c")
+    assert to_erase(root, EVENTS, datetime.max.replace(tzinfo=UTC)) == []
+    append(stored, 0, 4)
+    erasures = [event(10, "erase", ts=START, user="u1"), event(11, "erase", ts=START + DAY, user="u0")]
+    stored.append([stored.table.rows(batch(erasures, first=4)).rows], {0: Stretch(4, 6)})
+    assert to_erase(root, EVENTS, datetime.fromtimestamp(START / 1000 + 1, UTC)) == ["u1"]
+    assert erase(root, EVENTS, "u1") == 3
+    assert to_erase(root, EVENTS, datetime.max.replace(tzinfo=UTC)) == ["u0"]
 
 
 def test_an_erased_user_is_in_no_file(root: str) -> None:

@@ -92,6 +92,22 @@ def test_a_batch_is_learned_like_its_events_one_by_one(bounds: dict[str, int]) -
     assert batch.store.get_many(LEARNER_USER, learned) == single.store.get_many(LEARNER_USER, learned)
 
 
+def test_an_erased_user_is_in_no_row_and_comes_back_as_a_stranger() -> None:
+    """R27"""
+    events = [event for event in tastes()[:600] if event.user_id != "gone"]
+    erasure = CleanEvent("erasure", "erase", "gone", None, START_MS)
+    system = System()
+    system.learn([*events[:300], *(click("gone", f"m{k}") for k in range(20))])
+    system.learn([erasure, click("gone", "m399")])
+    assert system.store.get_many(LEARNER_USER, ["gone"])[0].n_events == 1  # type: ignore[union-attr]
+    system.learn([erasure])
+    assert system.store.get_many(LEARNER_USER, ["gone"]) == [None]
+    assert "gone" not in {row.user_id for _, row in system.store.scan_rows(USER_VECTOR)}
+    assert "gone" not in system.learner.users
+    assert all_rows(restored(system)) == all_rows(system)
+    system.learn(events[300:])  # slots and rings without the user are sound
+
+
 def test_only_rows_that_changed_are_written() -> None:
     system = System()
     system.learn(tastes()[:600])

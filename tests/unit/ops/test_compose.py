@@ -14,7 +14,7 @@ from state.settings import Settings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((project_root() / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = [*(flow.name for flow in FLOWS), "serving", "topics"]
+OURS = [*(flow.name for flow in FLOWS), "serving", "topics", "keys"]
 
 
 def test_every_part_is_there() -> None:
@@ -31,6 +31,19 @@ def test_only_settings_are_set_and_they_are_valid(name: str) -> None:
     assert set(environment) <= set(fields)
     chosen = Settings.model_validate({fields[variable]: value for variable, value in environment.items()})
     assert chosen.partitions == Settings.model_fields["partitions"].default
+
+
+def test_serving_has_the_keys_that_are_made_before_it_starts() -> None:
+    """R29"""
+    serving, keys = SERVICES["serving"], SERVICES["keys"]
+    (variable, path) = next(iter(keys["environment"].items()))
+    assert serving["environment"][variable] == path
+    assert f"{variable}={path}" in (project_root() / "Dockerfile").read_text()
+    (volume, folder) = keys["volumes"][0].split(":")
+    assert path.startswith(f"{folder}/")
+    assert f"{volume}:{folder}:ro" in serving["volumes"]
+    assert serving["depends_on"]["keys"]["condition"] == "service_completed_successfully"
+    assert keys["command"][:3] == ["freshet", "keys", "create"]
 
 
 def test_kafka_is_the_same_version_with_the_same_settings() -> None:

@@ -1,17 +1,14 @@
-"""`freshet evaluate` on small files, and the engine behind JSON lines (R17)."""
+"""`freshet evaluate` on small files (R17)."""
 
-import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from ops.evaluate import register
 from ops.evaluation_models import BASELINES, NAMES, _tuned, tuned_for
-from ops.evaluation_stdio import StdioError, serve
 
 
 def app() -> typer.Typer:
@@ -95,89 +92,6 @@ def test_wrong_names_are_told(ratings: Path, arguments: list[str], named: str) -
     result = CliRunner().invoke(app(), ["evaluate", "--data", str(ratings), *arguments])
     assert result.exit_code == 2
     assert named in result.output
-
-
-def lines(*commands: dict[str, object]) -> io.BytesIO:
-    return io.BytesIO(b"".join(json.dumps(command).encode() + b"\n" for command in commands))
-
-
-def test_stdio_answers_recommend_only() -> None:
-    answers = io.BytesIO()
-    serve(
-        lines(
-            {"op": "item", "item": 7, "title": "x", "genres": ["drama"], "something": "else"},
-            {"op": "observe", "user": "u", "item": 7, "positive": 1, "rating": 5, "t": 10},
-            {"op": "recommend", "user": "v", "n": 5, "t": 11, "candidates": "unseen"},
-            {"op": "recommend", "user": "u", "n": 5, "t": 11, "candidates": "unseen"},
-            {"op": "recommend", "user": "u", "n": 5, "t": 11, "candidates": "all"},
-        ),
-        answers,
-    )
-    assert [json.loads(line) for line in answers.getvalue().splitlines()] == [
-        {"items": ["7"]},
-        {"items": []},
-        {"items": ["7"]},
-    ]
-
-
-class Pipe(io.BytesIO):
-    """Lines that are read one at a time, with what had been answered when each was taken."""
-
-    def __init__(self, written: bytes, answers: io.BytesIO) -> None:
-        super().__init__(written)
-        self.answers = answers
-        self.answered: list[int] = []
-
-    def __next__(self) -> bytes:
-        self.answered.append(self.answers.getvalue().count(b"\n"))
-        return super().__next__()
-
-
-def commands(n: int, seed: int, future: int) -> list[dict[str, object]]:
-    """Events and questions; those from the `n`th on depend on `future`."""
-    rng = np.random.default_rng(seed)
-    found: list[dict[str, object]] = []
-    for k in range(2 * n):
-        if k == n:
-            rng = np.random.default_rng(future)
-        user = int(rng.integers(0, 15))
-        found.append({"op": "observe", "user": user, "item": int(rng.integers(0, 40)), "positive": 1, "t": 60 * k})
-        if k % 3 == 0:
-            found.append({"op": "recommend", "user": user, "n": 10, "t": 60 * k + 1, "candidates": "unseen"})
-    return found
-
-
-def answered(*of: dict[str, object]) -> list[bytes]:
-    answers = io.BytesIO()
-    serve(lines(*of), answers)
-    return answers.getvalue().splitlines()
-
-
-def test_stdio_answers_before_it_reads_on() -> None:
-    """R13: when the line after a question is taken, its answer has been written."""
-    asked = commands(30, 0, 1)
-    answers = io.BytesIO()
-    pipe = Pipe(lines(*asked).getvalue(), answers)
-    serve(pipe, answers)
-    n_before = np.cumsum([0, *(command["op"] == "recommend" for command in asked)])
-    assert pipe.answered == n_before.tolist()
-
-
-def test_stdio_uses_nothing_that_comes_later() -> None:
-    """R13: another future changes no answer before it; the events before it do count, whatever their `t`."""
-    n = 90
-    one, other = answered(*commands(n, 0, 1)), answered(*commands(n, 0, 2))
-    assert one[: n // 3] == other[: n // 3]
-    assert one[n // 3 :] != other[n // 3 :]
-    asked = commands(n, 0, 1)
-    last = max(k for k, command in enumerate(asked) if command["op"] == "recommend")
-    until_last = answered(*asked[: last + 1])
-    assert until_last == one
-
-
-def test_stdio_names_the_bad_line() -> None:
-    with pytest.raises(StdioError, match="line 1"):
-        serve(lines({"op": "guess"}), io.BytesIO())
 
 
 def test_what_was_tuned_names_models_and_constants_that_exist() -> None:

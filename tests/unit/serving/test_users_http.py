@@ -1,5 +1,6 @@
 """`/v1/users/{id}`: feedback, and what is told of a user."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from state.entries import USER_PROFILE
 from state.records import Activity, UserProfile
 from state.store import Changes
-from tests.unit.serving.system import System
+from tests.unit.serving.system import NOW_MS, System
 
 
 @pytest.mark.parametrize("kind", ["hide", "dislike"])
@@ -58,3 +59,32 @@ async def test_a_user_is_told_with_pending_feedback(system: System) -> None:
     assert user["counts"] == {"click": 3, "like": 1, "save": 1, "rating": 1}
     assert (user["liked"], user["saved"], user["pending"]) == (["m1"], ["m1"], 3)
     assert user["ratings"] == {"m2": 0.8}
+
+
+async def test_an_erased_user_is_a_stranger_at_once(system: System) -> None:
+    """R27, R5: for lists and for what is told, before any flow has read the erasure; what comes after it counts."""
+    changes = Changes()
+    changes.put(USER_PROFILE, "u1", UserProfile(activity=Activity(counts={"click": 3}), seen={"m1": 1}))
+    system.flows.commit(changes)
+    await system.call("POST", "/v1/users/u1/feedback", {"item_id": "m2", "type": "hide"})
+    status, answer = await system.call("DELETE", "/v1/users/u1")
+    assert (status, answer["user_id"], answer["degraded"]) == (202, "u1", None)
+    assert {"lists", "lake", "Kafka"} <= set(answer["places"])
+    _, known = await system.call("GET", "/v1/users/u1")
+    assert (known["counts"], known["hidden"]) == ({}, [])
+    assert {"m1", "m2"} <= set(await system.ids("u1", limit=60))
+    system.store.lost = True
+    assert "m2" in await system.ids("u1", limit=60)
+    system.store.lost = False
+    await system.call("POST", "/v1/users/u1/feedback", {"item_id": "m3", "type": "hide"})
+    assert (await system.call("GET", "/v1/users/u1"))[1]["hidden"] == ["m3"]
+    topic, user, sent = system.log.events.sent[-2]
+    assert (topic.name, user) == ("events", "u1")
+    assert json.loads(sent or b"")["type"] == "erase"
+
+
+async def test_an_erasure_is_not_posted_as_an_event(system: System) -> None:
+    event = {"event_id": "e", "type": "erase", "user_id": "u1", "ts": NOW_MS}
+    status, problem = await system.call("POST", "/v1/events", event)
+    assert (status, problem["field"]) == (400, "type")
+    assert system.log.events.sent == []

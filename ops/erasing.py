@@ -1,0 +1,112 @@
+"""`freshet erase`: forget a user, wait until every place has, and report each (R27)."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from state.records import Event
+    from state.settings import Settings
+
+_POLL_S = 0.5
+_INTERRUPTED = 130
+
+
+def register(app: typer.Typer) -> None:
+    """Add `erase` to the application."""
+    app.command("erase", epilog="Example: freshet erase anna --wait 300")(erase_command)
+
+
+def erase_command(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until every place has forgotten.")] = 240.0,
+) -> None:
+    """Forget a user everywhere, as DELETE /v1/users/{id} does, and watch it happen.
+
+    Exit code 1 when some place still knows the user after the wait.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ops.sending import KafkaSender, SendingError
+    from ops.stack.home import local_settings
+    from state.erasure import PLACES
+    from state.store import StoreUnavailableError
+
+    console = Console()
+    settings = local_settings()
+    places = checks(settings, user)
+    try:
+        with KafkaSender(settings) as sender:
+            sender.event(erasure(user))
+        left = _wait(places, wait, console)
+    except (SendingError, StoreUnavailableError) as error:
+        console.print(f"[red]Not erased:[/red] {error}. Is Freshet running? freshet status tells.", highlight=False)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    table = Table("place", "", box=None)
+    for place in places:
+        table.add_row(place, "[red]still knows the user[/red]" if place in left else "gone")
+    for place in ("Kafka", "dead letters"):
+        table.add_row(place, PLACES[place])
+    console.print(table)
+    if left:
+        raise typer.Exit(1)
+
+
+def erasure(user: str) -> "Event":
+    """Return the event that takes back all before it. Raise `typer.BadParameter` for an id that nobody can have."""
+    import uuid
+
+    import msgspec
+
+    from state.records import Event
+    from state.validation import ERASE, InvalidInputError, parse_event
+
+    now_ms = int(time.time() * 1000)
+    event = Event(event_id=uuid.uuid4().hex, type=ERASE, user_id=user, ts=now_ms)
+    try:
+        return parse_event(msgspec.json.encode(event), now_ms)
+    except InvalidInputError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def checks(settings: "Settings", user: str) -> dict[str, Callable[[], bool]]:
+    """Return each place, and whether it knows the user."""
+    from flows.lake_store import count_of_user
+    from flows.lake_tables import TABLES
+    from state.entries import LEARNER_USER, USER_PROFILE, USER_VECTOR
+    from state.redis_store import RedisStore
+
+    store = RedisStore(settings)
+
+    def profile() -> bool:
+        return store.get_many(USER_PROFILE, [user]) != [None]
+
+    def models() -> bool:
+        named = (row.user_id == user for _, row in store.scan_rows(USER_VECTOR))
+        return store.get_many(LEARNER_USER, [user]) != [None] or any(named)
+
+    def lake() -> bool:
+        return any(count_of_user(settings.lake_root, table, user) for table in TABLES if table.of_user)
+
+    return {"profile, sessions, feedback": profile, "models": models, "lake": lake}
+
+
+def _wait(places: "dict[str, Callable[[], bool]]", wait_s: float, console: "Console") -> set[str]:
+    """Return the places that still know the user after the wait."""
+    end = time.monotonic() + wait_s
+    left = set(places)
+    with console.status("") as status:
+        while left:
+            status.update(f"Waiting for: {', '.join(sorted(left))}")
+            left = {place for place in left if places[place]()}
+            if not left or time.monotonic() > end:
+                break
+            time.sleep(_POLL_S)
+    return left
