@@ -53,6 +53,9 @@ def evaluate_command(
     without: Annotated[
         str | None, typer.Option(help="On data: leave a source or inputs of the engine out.", show_default=False)
     ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="On data: make another log of it, such as long-tail.", show_default=False)
+    ] = None,
 ) -> None:
     """Judge lists along a log: each is asked for before its event is shown."""
     for name in ONE_THREAD:
@@ -66,6 +69,7 @@ def evaluate_command(
         expected = ", ".join(PROTOCOLS + SIMULATED)
         raise typer.BadParameter(f"expected one of {expected}, got {protocol!r}", param_hint="--protocol")
     _check_engine(protocol, weights, without)
+    _check_variant(protocol, variant)
     if tuned and warm_up == 0.0:
         raise typer.BadParameter("there is nothing before the first query to tune on", param_hint="--warm-up")
     names = _names(models, baseline)
@@ -79,7 +83,7 @@ def evaluate_command(
 
     try:
         report = _evaluate(
-            task_of(data, protocol, limit, warm_up), names, baseline, seed, tuned, as_json, weights, without
+            task_of(data, protocol, limit, warm_up, variant), names, baseline, seed, tuned, as_json, weights, without
         )
     except DatasetError as error:
         typer.echo(f"freshet evaluate: {error}", err=True)
@@ -166,6 +170,15 @@ def _check_engine(protocol: str, weights: str, without: str | None) -> None:
             raise typer.BadParameter(f"{weights}: {error}", param_hint="--weights") from None
     if without is not None and without not in GROUPS:
         raise typer.BadParameter(f"expected one of {', '.join(GROUPS)}, got {without!r}", param_hint="--without")
+
+
+def _check_variant(protocol: str, variant: str | None) -> None:
+    from online_models.evaluation.variants import VARIANTS
+
+    if variant is not None and protocol not in ("prequential", "sessions"):
+        raise typer.BadParameter("is for prequential and sessions", param_hint="--variant")
+    if variant is not None and variant not in VARIANTS:
+        raise typer.BadParameter(f"expected one of {', '.join(VARIANTS)}, got {variant!r}", param_hint="--variant")
 
 
 def _evaluate(

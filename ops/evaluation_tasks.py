@@ -16,6 +16,7 @@ from online_models.evaluation.protocols import (
     prequential,
     sessions,
 )
+from online_models.evaluation.variants import vary, vary_sessions
 from ops.datasets import detect
 from ops.evaluation_logs import genres_of, histories_of, log_of, read_pairs, sessions_of
 
@@ -48,10 +49,10 @@ class Task:
         return float(PER_QUERY[self.headline](ranks).mean())
 
 
-def task_of(data: Path, protocol: str, limit: int | None, asked_after: float = 0.5) -> Task:
+def task_of(data: Path, protocol: str, limit: int | None, asked_after: float = 0.5, variant: str | None = None) -> Task:
     """Read a data set, of which `limit` events at most count.
 
-    `asked_after`: share of a prequential log without queries.
+    `asked_after`: share of a prequential log without queries. `variant`: one of `VARIANTS`, of what counts.
     """
     if protocol == "leave-last-out":
         histories = read_pairs(data) if data.is_file() else histories_of(detect(data), limit)
@@ -68,7 +69,7 @@ def task_of(data: Path, protocol: str, limit: int | None, asked_after: float = 0
         )
     dataset = detect(data)
     if protocol == "sessions":
-        train, test = sessions_of(dataset, limit)
+        train, test = vary_sessions(*sessions_of(dataset, limit), variant)
         known, held = split_sessions(train)
         return Task(
             data.name,
@@ -81,7 +82,7 @@ def task_of(data: Path, protocol: str, limit: int | None, asked_after: float = 0
             len(train),
             genres_of(train),
         )
-    log = log_of(dataset, limit)
+    log = vary(log_of(dataset, limit), variant)
     warm_up = log.head(max(1, int(asked_after * len(log))))
     return Task(
         data.name,

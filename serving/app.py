@@ -14,6 +14,7 @@ from serving.access.guard import Guard, page_policy
 from serving.access.rates import Rates, rates_path
 from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
+from serving.memory.last_lists import LastLists
 from serving.memory.mirror import Mirror
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
@@ -58,7 +59,8 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     def troubles() -> dict[str, str]:
         return operation.troubles_of(mirror, log)
 
-    surfaces = declare(Parts(known, lambda: mirror.withheld, ImpressionLog(log.impressions), telemetry.observe_stage))
+    impressions = ImpressionLog(log.impressions)
+    surfaces = declare(Parts(known, lambda: mirror.withheld, LastLists(), impressions, telemetry.observe_stage))
     answering = Lists(mirror, surfaces, troubles)
     times = users.Times()
     page, files, version = pages.load()

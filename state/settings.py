@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="origins of pages that may call from browsers, as in `https://shop.example`; `*`: all"
     )
+    spool_mib: int = Field(
+        256, ge=1, description="of impressions that a serving process keeps on disk while Kafka does not take them"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("flow_partitions", "cors_origins", mode="before")

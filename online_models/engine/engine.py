@@ -18,6 +18,10 @@ UNLIMITED = 1e9
 """Share of the time of a learner that learns from every list, however long that takes."""
 
 
+TICK_S = 0.001
+"""Between events of one user that a log gives the same second."""
+
+
 class Engine:
     """Learns each event once, answers a list at any time.
 
@@ -45,11 +49,23 @@ class Engine:
         self.learner.learn_item(item.item_id, item)
 
     def observe(self, user: str, item: str, positive: bool, rating: float, t: float) -> None:
-        """Learn one event: the ranker first, from the list of this moment, then the sources."""
+        """Learn one event: the ranker first, from the list of this moment, then the sources.
+
+        A user's events of one whole second keep the order in which they come: each is taken to be `TICK_S` later than
+        the one before, as live events, timed to the millisecond, would be.
+        """
+        t = self._in_order(user, t)
         pending = self._pending
         slate = pending[2] if pending is not None and pending[:2] == (user, self.learner.counts.events) else None
         self.learner.learn(user, item, positive, t, slate=slate)
         self._pending = None
+
+    def _in_order(self, user: str, t: float) -> float:
+        history = self.learner.users.get(user)
+        if history is None or history.start == history.end or t % 1.0:
+            return t
+        last = float(history.times[-1])
+        return last + TICK_S if t <= last < t + 1.0 else t
 
     def recommend(self, user: str, n: int, t: float, candidates: Candidates = "unseen") -> list[str]:
         """Return the best `n` items for a user at time `t` (epoch seconds), best first.

@@ -1,6 +1,6 @@
 """What list surfaces answer, as published."""
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -38,6 +38,22 @@ class StageReport(Struct, frozen=True):
     """Candidates per source, drops per filter, relaxed rules."""
 
 
+class StateUsed(Struct, frozen=True, kw_only=True):
+    """How old what the list was made from is."""
+
+    age_ms: int
+    """Since the oldest part of it was what Redis holds: the models in memory, and the user's state, which is read for
+    each list and so adds something only where it could not be."""
+    user: Literal["redis", "memory", "last list", "none"]
+    """Where the user's state came from. `memory`: what this process itself was told. `none`: nobody was named."""
+    user_ts: int | None
+    """Time of the newest event of this user that the list knows, epoch ms; feedback counts at once."""
+    pending: int
+    """Feedback in the list that no flow has applied yet."""
+    stream_ts: int | None
+    """Time of the newest event of anybody that the flows have applied, epoch ms: how far they are behind."""
+
+
 class ListAnswer(Struct, frozen=True, kw_only=True):
     """A ranked list."""
 
@@ -49,7 +65,8 @@ class ListAnswer(Struct, frozen=True, kw_only=True):
     model: ModelVersion
     experiments: dict[str, str] = {}
     degraded: dict[str, str] | None = None
-    """Stage or part -> what is missing and why."""
+    """Stage or part -> what is missing and why; `answer`: what the list is instead."""
+    state: StateUsed
     timing_ms: dict[str, float]
     explain: list[StageReport] | UnsetType = UNSET
 

@@ -48,6 +48,7 @@ class Mirror:
         """`redis` or `disk`: where the current replica came from; empty before there is one."""
         self.degraded: str | None = "nothing is loaded yet"
         self._stream_ms = 0
+        self._confirmed_at = time.monotonic()
         self._clock_read_at = float("-inf")
         self._rebuilding_since: float | None = None
         self._unsaved = False
@@ -58,6 +59,16 @@ class Mirror:
     @property
     def ready(self) -> bool:
         return bool(self.origin)
+
+    @property
+    def age_ms(self) -> int:
+        """Return for how long the replica has not been known to be what Redis holds."""
+        return int((time.monotonic() - self._confirmed_at) * 1000)
+
+    @property
+    def stream_ms(self) -> int | None:
+        """Stream time when last read, None before there was an event."""
+        return self._stream_ms or None
 
     @property
     def now_ms(self) -> int:
@@ -149,6 +160,7 @@ class Mirror:
             self.current.maintain(_SLICE_S)
         self._confirm(changes.rows.get(CATALOGUE, {}))
         self._unsaved |= bool(changes.rows)
+        self._confirmed_at = time.monotonic()
         self.degraded = None
 
     def _refuse_half_built(self, replica: Replica) -> None:
@@ -174,6 +186,7 @@ class Mirror:
 
     async def _load_from_disk(self) -> None:
         try:
+            saved_at = self._path.stat().st_mtime
             self._stream_ms, replica = await asyncio.to_thread(_read_copy, self._path)
         except FileNotFoundError:
             return
@@ -181,6 +194,7 @@ class Mirror:
             _log.warning("%s is not used: %s", self._path.name, error)
             return
         self.current = replica
+        self._confirmed_at = time.monotonic() - (time.time() - saved_at)
         self.origin = "disk"
         self.degraded = "from the copy on disk"
 

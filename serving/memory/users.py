@@ -31,6 +31,7 @@ class KnownUser:
     """None for somebody of whom nothing is known."""
     hidden: frozenset[str]
     n_pending: int = 0
+    from_redis: bool = True
 
 
 class Users:
@@ -74,6 +75,7 @@ class Users:
     def from_memory(self, user_id: str) -> KnownUser:
         """Return what this process knows by itself."""
         user = self._fold(user_id, UserProfile(), _in_order(self._local.get(user_id, {})))
+        user.from_redis = False
         user.hidden |= self._hidden.get(user_id, frozenset())
         return user
 

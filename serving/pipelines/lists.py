@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from time import perf_counter
+from typing import Literal
 
 from msgspec import UNSET
 
@@ -12,11 +13,12 @@ from online_models import fingerprints
 from online_models.expressions import Expression, ExpressionError
 from online_models.replica import Replica
 from serving.contract import cursors
-from serving.contract.answers import ListAnswer, ListedItem, ModelVersion
+from serving.contract.answers import ListAnswer, ListedItem, ModelVersion, StateUsed
 from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
 from serving.contract.wanted import not_understood, wanted
 from serving.memory.mirror import Mirror
+from serving.pipelines.ladder import Rung, most_scored
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.reasons import reasons
 from serving.pipelines.slate import Slate
@@ -79,14 +81,18 @@ class Lists:
             anchor=anchor,
             window=window,
             degraded=self._troubles(),
+            arrived=started,
+            rung=Rung.DISK if self._mirror.origin == "disk" else Rung.FULL,
         )
         if shown:
             slate.shown = replica.fingerprints.find(shown)
         async with self._places:
-            slate.timing_ms["queue"] = round((perf_counter() - started) * 1000, 3)
+            waited_ms = (perf_counter() - started) * 1000
+            slate.timing_ms["queue"] = round(waited_ms, 3)
+            slate.max_scored = most_scored(waited_ms)
             await self._surfaces[surface].run(slate)
         slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
-        return render(slate, _next(slate, bound, shown))
+        return render(slate, state_used(slate, self._mirror), _next(slate, bound, shown))
 
 
 def _next(slate: Slate, bound: bytes, shown: bytes) -> str | None:
@@ -108,7 +114,29 @@ def _wanted(query: ListQuery, replica: Replica) -> Expression | None:
     return expression
 
 
-def render(slate: Slate, next_page: str | None = None) -> ListAnswer:
+def state_used(slate: Slate, mirror: Mirror) -> StateUsed:
+    """Return how old what a finished slate was made from is."""
+    user = slate.user
+    age_ms = mirror.age_ms
+    source: Literal["redis", "memory", "last list", "none"] = "none"
+    user_ts = None
+    if user is not None:
+        source = "redis" if user.from_redis else "memory"
+        if user.profile is not None:
+            user_ts = user.profile.last_ts or None
+    if slate.last is not None:
+        source = "last list"
+        age_ms = max(age_ms, slate.last.age_ms)
+    return StateUsed(
+        age_ms=age_ms,
+        user=source,
+        user_ts=user_ts,
+        pending=0 if user is None else user.n_pending,
+        stream_ts=mirror.stream_ms,
+    )
+
+
+def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> ListAnswer:
     """Return the answer that a finished slate stands for."""
     reason = reasons(slate)
     items = []
@@ -129,6 +157,7 @@ def render(slate: Slate, next_page: str | None = None) -> ListAnswer:
         next=next_page,
         model=ModelVersion(*slate.model),
         degraded=slate.degraded or None,
+        state=state,
         timing_ms=slate.timing_ms,
         explain=slate.reports if slate.query.explain else UNSET,
     )

@@ -11,11 +11,10 @@ from time import perf_counter
 from typing import Protocol
 
 from serving.contract.answers import StageReport
+from serving.pipelines.ladder import BUDGET_MS
 from serving.pipelines.slate import Slate
 from state.store import StoreUnavailableError
 
-BUDGET_MS = 80.0
-"""Of one request, over all stages."""
 OBSERVED_EVERY = 16
 """To note the times of every list's stages would take as long as all of them but for the models."""
 _log = logging.getLogger("serving")
@@ -73,7 +72,7 @@ class Pipeline:
 
     async def run(self, slate: Slate) -> None:
         """Fill in the slate. Never fails because a stage does."""
-        spent_at = perf_counter() + self._budget_s
+        spent_at = slate.arrived + self._budget_s
         observed = self._n_runs % OBSERVED_EVERY == 0
         self._n_runs += 1
         for stage in self.stages:
@@ -87,7 +86,8 @@ class Pipeline:
                 try:
                     waiting = stage.run(slate)
                     if waiting is not None:
-                        async with asyncio.timeout(stage.deadline_ms / 1000):
+                        left_s = max(0.0, spent_at - perf_counter())
+                        async with asyncio.timeout(min(stage.deadline_ms / 1000, left_s)):
                             await waiting
                 except Exception as error:
                     reason = self._reason(stage, error)
@@ -102,6 +102,8 @@ class Pipeline:
                 slate.reports.append(
                     StageReport(stage.name, n_in, len(slate.candidates), slate.timing_ms[stage.name], slate.notes)
                 )
+        if slate.rung:
+            slate.degraded["answer"] = slate.rung.told
         if self._afterwards:
             asyncio.get_running_loop().call_soon(self._follow_up, slate)
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from online_models.expressions import Expression
 from online_models.replica import Replica
 from serving.contract.answers import StageReport
 from serving.contract.queries import ListQuery
+from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
+from serving.pipelines.ladder import MAX_SCORED, Rung
 
 _log = logging.getLogger("serving")
 
@@ -83,6 +86,14 @@ class Slate:
     """(n_features,) mean over all candidates that were scored together."""
     model: tuple[str, str] = ("", "")
     """Name and version of what scored."""
+    rung: Rung = Rung.FULL
+    """The lowest one of the ladder that the list has come to."""
+    last: LastList | None = None
+    """What stands for the candidates and their scores on rung `CACHED`."""
+    max_scored: int = MAX_SCORED
+    """Candidates that may be scored: fewer under load."""
+    arrived: float = field(default_factory=perf_counter)
+    """When the request came, by `perf_counter`."""
     degraded: dict[str, str] = field(default_factory=dict)
     timing_ms: dict[str, float] = field(default_factory=dict)
     notes: dict[str, int | str] = field(default_factory=dict)
@@ -103,6 +114,18 @@ class Slate:
         if names is None:
             names = self._names[bits] = [name for bit, name in enumerate(self.source_names) if bits >> bit & 1]
         return names
+
+    def descend(self, rung: Rung) -> None:
+        """Note that the list is at best what this rung says."""
+        self.rung = max(self.rung, rung)
+
+    def recall(self, last: LastList) -> None:
+        """Let what was last ranked for the user stand for candidates and scores."""
+        self.descend(Rung.CACHED)
+        self.last = last
+        self.source_names = last.source_names
+        self.model = last.model
+        self.candidates = Candidates(last.slots, last.sources, last.scores)
 
     def fail(self, part: str, error: Exception) -> None:
         """Go on without a part of a stage."""

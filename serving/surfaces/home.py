@@ -12,7 +12,7 @@ def home(parts: Parts) -> Pipeline:
     """Candidates of every source, ranked by the online model."""
     return Pipeline(
         "home",
-        ReadUser(parts.users),
+        ReadUser(parts.users, parts.lists),
         Hydrate(),
         Retrieve(
             Consumed(),
@@ -24,9 +24,10 @@ def home(parts: Parts) -> Pipeline:
             Model(Content(k=20)),
             Model(Exploration(k=20)),
             Popular(k=PER_SOURCE),
+            lists=parts.lists,
         ),
         Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
-        Score(),
+        Score(parts.lists),
         Rank(),
         GenreCap(at_most=3, among=10),
         Select(),

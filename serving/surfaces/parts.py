@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from serving.memory.last_lists import LastLists
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.pipeline import StageObserver
@@ -15,5 +16,7 @@ class Parts:
     users: Users
     withheld: Callable[[], Collection[str]]
     """Items that this process has hidden a moment ago."""
+    lists: LastLists
+    """What was last ranked for whom."""
     impressions: ImpressionLog
     observe: StageObserver

@@ -7,6 +7,8 @@ import numpy as np
 from online_models.arrays import Slots
 from online_models.sources import union
 from online_models.user_view import UserView
+from serving.memory.last_lists import LastLists
+from serving.pipelines.ladder import Rung
 from serving.pipelines.slate import Candidates, Slate
 from serving.pipelines.sources import Source
 
@@ -57,16 +59,22 @@ def _unwanted(slate: Slate) -> Iterator[Slots]:
 
 
 class Retrieve:
-    """Asks every source; one that fails is left out and named."""
+    """Asks every source; one that fails is left out and named. Where it cannot, or where the user's state cannot be
+    read, what was last ranked for the user, else popular items.
+    """
 
     name = "retrieve"
     deadline_ms = 20.0
-    skippable = False
+    skippable = True
 
-    def __init__(self, *sources: Source) -> None:
+    def __init__(self, *sources: Source, lists: LastLists | None = None) -> None:
         self._sources = sources
+        self._lists = lists
 
     def run(self, slate: Slate) -> None:
+        if slate.last is not None:
+            slate.recall(slate.last)
+            return
         retrieved = {}
         for source in self._sources:
             try:
@@ -82,6 +90,14 @@ class Retrieve:
         slate.candidates = Candidates(merged.slots, merged.membership, np.full(len(merged.slots), np.nan))
 
     def fallback(self, slate: Slate) -> None:
+        if self._lists is not None:
+            last = None
+            if slate.user_id is not None:
+                last = self._lists.get(slate.user_id, slate.surface, slate.replica)
+            if last is not None:
+                slate.recall(last)
+                return
+            slate.descend(Rung.POPULARITY)
         slots, _ = slate.replica.popular(MAX_FALLBACK, slate.now_ms)
         slate.source_names = ("popular",)
         slate.candidates = Candidates(slots, np.ones(len(slots), np.uint32), np.full(len(slots), np.nan))

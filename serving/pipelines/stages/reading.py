@@ -2,19 +2,28 @@
 
 from collections.abc import Awaitable
 
+from serving.memory.last_lists import LastLists
 from serving.memory.users import Users
+from serving.pipelines.ladder import Rung
 from serving.pipelines.slate import Slate
 
 
 class ReadUser:
-    """Reads the user's state in one round trip; without Redis, what this process remembers of the user."""
+    """Reads the user's state in one round trip; without Redis, what this process remembers of the user.
+
+    Parameters
+    ----------
+    lists
+        What was last ranked for users, for surfaces that rank for them.
+    """
 
     name = "user"
-    deadline_ms = 60.0
+    deadline_ms = 50.0
     skippable = False
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: Users, lists: LastLists | None = None) -> None:
         self._users = users
+        self._lists = lists
 
     def run(self, slate: Slate) -> Awaitable[None] | None:
         if slate.user_id is None:
@@ -26,5 +35,9 @@ class ReadUser:
         slate.notes["pending_feedback"] = slate.user.n_pending
 
     def fallback(self, slate: Slate) -> None:
-        if slate.user_id is not None:
-            slate.user = self._users.from_memory(slate.user_id)
+        if slate.user_id is None:
+            return
+        slate.user = self._users.from_memory(slate.user_id)
+        if self._lists is not None:
+            slate.last = self._lists.get(slate.user_id, slate.surface, slate.replica)
+            slate.descend(Rung.POPULARITY if slate.last is None else Rung.CACHED)

@@ -3,23 +3,29 @@
 import numpy as np
 
 from online_models.engine.scorer import Scorer
+from serving.memory.last_lists import LastLists
+from serving.pipelines.ladder import MAX_SCORED, Rung
 from serving.pipelines.slate import Candidates, Slate
 from serving.pipelines.sources import Popular, ScoredSource
 
-MAX_SCORED = 500
-"""Candidates that the ranker sees, after the filters."""
-
 
 class Score:
-    """One vectorised pass of the online ranker over the first `MAX_SCORED` candidates, to which sources took turns."""
+    """One vectorised pass of the online ranker over the first candidates, as many as load allows."""
 
     name = "score"
     deadline_ms = 20.0
     skippable = True
 
+    def __init__(self, lists: LastLists | None = None) -> None:
+        self._lists = lists
+
     def run(self, slate: Slate) -> None:
+        if slate.last is not None:
+            return  # recalled with its scores
         assert slate.context is not None
-        candidates = slate.candidates.take(slice(MAX_SCORED))
+        if slate.max_scored < min(MAX_SCORED, len(slate.candidates)):
+            slate.degraded["load"] = f"only {slate.max_scored} candidates were scored"
+        candidates = slate.candidates.take(slice(slate.max_scored))
         features = slate.replica.features(slate.context, candidates.slots)
         scores = slate.replica.score(features).astype(np.float64)
         chances = np.exp(scores - scores.max(initial=0.0))
@@ -27,9 +33,31 @@ class Score:
         slate.list_mean = Scorer.list_mean(features) if len(candidates) else None
         slate.model = (slate.replica.model_name, slate.replica.model_version)
         slate.notes["scored"] = len(candidates)
+        if self._lists is not None:
+            self._remember(slate, self._lists)
+
+    def _remember(self, slate: Slate, lists: LastLists) -> None:
+        """Keep the list for when the user's state cannot be read, unless it is one of special wishes."""
+        if slate.user_id is None or slate.degraded or slate.wanted is not None or slate.query.seen != "hide":
+            return
+        if lists.wants(slate.user_id, slate.surface):
+            found = slate.candidates
+            lists.put(
+                slate.user_id,
+                slate.surface,
+                slate.replica,
+                found.slots,
+                found.sources,
+                found.scores,
+                slate.source_names,
+                slate.model,
+            )
 
     def fallback(self, slate: Slate) -> None:
         """Popularity orders what the ranker did not."""
+        if slate.last is not None:
+            return
+        slate.descend(Rung.NO_RANKER)
         ScoreBy(Popular()).run(slate)
 
 

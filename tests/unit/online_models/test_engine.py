@@ -52,6 +52,18 @@ def test_an_unknown_user_gets_popular_items(played: Engine) -> None:
     assert len(played.recommend("nobody", 10, 2e9)) == 10
 
 
+def test_events_of_one_second_keep_the_order_in_which_they_come() -> None:
+    """R13: whatever the items are called, also after a later event that was shown first."""
+    engine = Engine()
+    for item in "cab":
+        engine.observe("u", item, True, 1.0, 1000.0)
+    engine.observe("u", "d", True, 1.0, 1001.0)
+    engine.observe("u", "e", True, 1.0, 999.0)
+    history = engine.learner.users.of("u")
+    assert [engine.learner.items.item_id(slot) for slot in history.items.tolist()] == ["e", "c", "a", "b", "d"]
+    assert history.times.tolist() == [999.0, 1000.0, 1000.001, 1000.002, 1001.0]
+
+
 def test_nothing_known_gives_an_empty_list() -> None:
     assert Engine().recommend("u", 10, 0.0) == []
 

@@ -48,7 +48,7 @@ group by item
 
 OF_USER = """
 with ever as (select * from log where seq < $seq and user = $user),
-newest as (select * from ever order by t desc, item desc limit 100)
+newest as (select * from ever order by t desc, seq desc limit 100)
 select
     (select count(*) from ever) as n_user,
     coalesce($t - max(t), 0) / 60 as minutes_since_user,

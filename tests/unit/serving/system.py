@@ -2,17 +2,17 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from serving.app import create_app
 from serving.kafka.event_log import Delivery, QueueFullError
-from state.entries import CATALOGUE
+from state.entries import CATALOGUE, Table
 from state.memory_store import AsyncMemoryStore, MemoryStore
 from state.records import Item
 from state.settings import Settings
-from state.store import Changes, StoreUnavailableError, UserState
+from state.store import Changes, StoreUnavailableError, TableChanges, UserState
 from state.topics import Topic
 
 NOW_MS = int(time.time() * 1000)
@@ -55,6 +55,12 @@ class FakeLog:
 
 class LosableStore(AsyncMemoryStore):
     lost = False
+
+    async def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
+        self._check()
+        async for changes in super().follow(tables):
+            self._check()
+            yield changes
 
     async def user_state(self, user_id: str, session_id: str | None = None) -> UserState:
         self._check()

@@ -18,7 +18,7 @@ async def test_a_list_has_the_agreed_shape(system: System) -> None:
     status, answer = await system.call("GET", "/v1/users/u1/recommendations", limit=5)
     assert status == 200
     assert set(answer) == {
-        "request_id", "user_id", "surface", "items", "next", "model", "experiments", "degraded", "timing_ms",
+        "request_id", "user_id", "surface", "items", "next", "model", "experiments", "degraded", "state", "timing_ms",
     }  # fmt: skip
     assert (answer["user_id"], answer["surface"], answer["degraded"]) == ("u1", "home", None)
     assert [item["position"] for item in answer["items"]] == list(range(5))

@@ -1,0 +1,53 @@
+"""What a list loses first: the rungs that it descends when something is late or missing, and how load sheds work.
+
+Declared here, kept by the pipeline and by the stages' fallbacks. A list says on which rung it is, in
+`degraded["answer"]`, beside what is missing and why.
+"""
+
+from enum import IntEnum
+
+
+class Rung(IntEnum):
+    """From the best to the last resort. Filters, blocks and hidden items hold on each of them."""
+
+    FULL = 0
+    NO_RANKER = 1
+    """Candidates of all sources, by popularity: the ranker failed, or the request's time was spent."""
+    CACHED = 2
+    """What was last ranked for this user, as this process remembers it: the user's state cannot be read."""
+    POPULARITY = 3
+    """What people take in this context: nothing is remembered of the user either."""
+    DISK = 4
+    """Models and catalogue as the last good copy on disk has them: Redis has not been reached since the start."""
+
+    @property
+    def told(self) -> str:
+        """What `degraded["answer"]` says."""
+        return _TOLD[self]
+
+
+_TOLD = {
+    Rung.FULL: "full",
+    Rung.NO_RANKER: "no ranker",
+    Rung.CACHED: "cached list of this user",
+    Rung.POPULARITY: "contextual popularity",
+    Rung.DISK: "last good copy on disk",
+}
+
+BUDGET_MS = 80.0
+"""Of one request, from its arrival, over its wait for a turn and all stages."""
+MAX_SCORED = 500
+"""Candidates that the ranker sees, after the filters, of a request that did not wait."""
+LOAD: tuple[tuple[float, int], ...] = ((10.0, 300), (20.0, 200), (30.0, 120), (40.0, 60))
+"""(ms, n): a request that has waited for its turn for longer has at most n candidates scored. Waiting is what load
+shows in first, long before the budget is spent: with less to do for each, the queue is worked off."""
+
+
+def most_scored(waited_ms: float) -> int:
+    """Return how many candidates are scored for a request that has waited for so long."""
+    n = MAX_SCORED
+    for longer_than_ms, at_most in LOAD:
+        if waited_ms <= longer_than_ms:
+            break
+        n = at_most
+    return n

@@ -1,0 +1,132 @@
+"""R10: what a list is when something is late, missing or too much, and that it says so."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from falcon import testing
+
+from online_models.replica import Replica
+from serving.pipelines import lists as lists_module
+from serving.pipelines.ladder import LOAD, MAX_SCORED, Rung, most_scored
+from tests.unit.serving.system import NOW_MS, System
+
+LIST = "/v1/users/u1/recommendations"
+
+
+async def test_without_the_users_state_the_last_list_stands_and_filters_still_hold(system: System) -> None:
+    """R5, R10"""
+    await system.call("POST", "/v1/users/u1/feedback", {"item_id": "m5", "type": "hide"})
+    before = await system.ids("u1", limit=20)
+    system.store.lost = True
+    _, answer = await system.call("GET", LIST, limit=20)
+    assert [item["item_id"] for item in answer["items"]] == before
+    assert answer["degraded"] == {"user": "Redis does not answer", "answer": "cached list of this user"}
+    assert answer["model"]["name"] != "popular"
+    await system.call("POST", "/v1/users/u1/feedback", {"item_id": before[0], "type": "hide"})
+    again = await system.ids("u1", limit=60, exclude=before[1])
+    assert not {"m5", *before[:2]} & set(again)
+    assert before[2] in again
+    _, answer = await system.call("GET", LIST, genre="War")
+    assert {item["genres"][0] for item in answer["items"]} == {"War"}
+    system.store.lost = False
+    while (await system.call("GET", LIST))[1]["degraded"]:
+        await asyncio.sleep(0.01)
+
+
+async def test_somebody_unknown_here_gets_what_people_take(system: System) -> None:
+    """R10"""
+    system.store.lost = True
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"]["answer"] == "contextual popularity"
+    assert len(answer["items"]) == 20
+
+
+async def test_a_list_of_special_wishes_is_not_the_one_that_is_remembered(system: System) -> None:
+    """R10"""
+    await system.call("GET", LIST, genre="War")
+    system.store.lost = True
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"]["answer"] == "contextual popularity"
+
+
+async def test_without_the_ranker_popularity_orders(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R10"""
+
+    def broken(*_: Any) -> Any:
+        raise ArithmeticError
+
+    monkeypatch.setattr(Replica, "score", broken)
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"] == {"score": "failed: ArithmeticError", "answer": "no ranker"}
+    assert answer["model"]["name"] == "popular"
+    assert len(answer["items"]) == 20
+
+
+async def test_a_start_without_redis_says_that_it_lives_on_the_copy_on_disk(tmp_path: Path) -> None:
+    """R10"""
+    first = System(tmp_path)
+    async with testing.ASGIConductor(first.app) as first.client:
+        while (await first.call("GET", "/health/ready"))[0] != 200:
+            pass
+    second = System(tmp_path)
+    second.store.lost = True
+    async with testing.ASGIConductor(second.app) as second.client:
+        _, answer = await second.call("GET", LIST)
+    assert answer["degraded"]["answer"] == "last good copy on disk"
+    assert len(answer["items"]) == 20
+
+
+async def test_a_request_that_waited_long_is_served_without_work(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R10: its budget counts from its arrival."""
+    before = await system.ids("u1", limit=20)
+    clock = lists_module.perf_counter
+    monkeypatch.setattr(lists_module, "perf_counter", lambda: clock() - 1.0)
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"]["answer"] == "cached list of this user"
+    assert {"hydrate", "retrieve"} & set(answer["degraded"])
+    assert answer["items"][0]["item_id"] == before[0]  # others may be elsewhere: nor was there time to rerank them
+    assert len(answer["items"]) == 20
+    _, answer = await system.call("GET", "/v1/users/u2/recommendations")
+    assert answer["degraded"]["answer"] == "contextual popularity"
+    assert len(answer["items"]) == 20
+
+
+async def test_under_load_fewer_candidates_are_scored(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R10: before latency grows, and the list is as long as ever."""
+    monkeypatch.setattr(lists_module, "most_scored", lambda _: 25)
+    _, answer = await system.call("GET", LIST, explain="true")
+    scored = next(report for report in answer["explain"] if report["stage"] == "score")
+    assert scored["notes"]["scored"] == 25
+    assert answer["degraded"] == {"load": "only 25 candidates were scored"}
+    assert len(answer["items"]) == 20
+
+
+def test_the_steps_of_load_go_down() -> None:
+    """R10"""
+    assert most_scored(0.0) == MAX_SCORED
+    assert [most_scored(ms + 0.1) for ms, _ in LOAD] == [n for _, n in LOAD]
+    assert sorted(LOAD) == [*LOAD]
+    assert sorted((n for _, n in LOAD), reverse=True) == [n for _, n in LOAD]
+    assert [*Rung] == sorted(Rung)
+
+
+async def test_a_list_states_how_old_its_state_is(system: System) -> None:
+    """R5"""
+    _, answer = await system.call("GET", LIST)
+    fresh = answer["state"]
+    assert (fresh["user"], fresh["user_ts"], fresh["pending"], fresh["stream_ts"]) == ("redis", None, 0, None)
+    assert 0 <= fresh["age_ms"] < 5000
+    await system.call("POST", "/v1/users/u1/feedback", {"item_id": "m1", "type": "like", "ts": NOW_MS})
+    _, answer = await system.call("GET", LIST)
+    assert answer["state"]["pending"] == 1
+    assert answer["state"]["user_ts"] == NOW_MS
+    assert (await system.call("GET", "/v1/popular"))[1]["state"]["user"] == "none"
+    system.store.lost = True
+    last = (await system.call("GET", LIST))[1]["state"]
+    assert last["user"] == "last list"
+    assert last["age_ms"] >= 0
+    assert (await system.call("GET", "/v1/users/u9/recommendations"))[1]["state"]["user"] == "memory"
