@@ -62,7 +62,7 @@ class Engine:
 
     def _in_order(self, user: str, t: float) -> float:
         history = self.learner.users.get(user)
-        if history is None or history.start == history.end or t % 1.0:
+        if history is None or not len(history.items) or t % 1.0:
             return t
         last = float(history.times[-1])
         return last + TICK_S if t <= last < t + 1.0 else t
