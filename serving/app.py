@@ -60,7 +60,9 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         return operation.troubles_of(mirror, log)
 
     impressions = ImpressionLog(log.impressions)
-    surfaces = declare(Parts(known, lambda: mirror.withheld, LastLists(), impressions, telemetry.observe_stage))
+    surfaces = declare(
+        Parts(known, lambda: mirror.withheld, mirror.text, LastLists(), impressions, telemetry.observe_stage)
+    )
     answering = Lists(mirror, surfaces, troubles)
     times = users.Times()
     page, files, version = pages.load()
@@ -83,6 +85,8 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
+        "/v1/sessions/recommendations": lists.Session(answering, known),
+        "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
         "/health/live": operation.HealthLive(),
