@@ -87,8 +87,8 @@ class ItemFactors:
             fold_in_each(
                 self.items,
                 self.gram_items,
-                _REGULARISATION,
-                _CONFIDENCE,
+                REGULARISATIONS,
+                CONFIDENCES,
                 _FOLD_MODELS,
                 _FOLD_FADINGS,
                 _FOLD_STEPS,
