@@ -47,6 +47,7 @@ class LearningState:
             EXAMPLES.name: self._learn_examples,
             ITEMS.name: self._learn_items,
         }
+        store.recover(flow)
         self._committed: dict[_Where, Watermark] = store.watermarks(flow)
         self._applied = dict(self._committed)
         started = clock()

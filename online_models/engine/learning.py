@@ -71,6 +71,7 @@ class ItemArrays(NamedTuple):
     """An `ItemTable`."""
 
     counts: NDArray[np.float32]
+    n_events: NDArray[np.float32]
     clocks: NDArray[np.float64]
     seq_last: NDArray[np.int64]
     rates: NDArray[np.float64]
@@ -156,7 +157,7 @@ def models_of(
     steps, seen = histories.arrays
     lists, rings = neighbours.pool, factors.rings
     return Models(
-        ItemArrays(table.counts, table.clocks, table.seq_last, table.rates),
+        ItemArrays(table.counts, table.n_events, table.clocks, table.seq_last, table.rates),
         table.fast.arrays,
         table.slow.arrays,
         steps,
@@ -319,6 +320,7 @@ def learn_event(
         stage_of(n_before),
         stream.n_events[0],
     )
+    items.n_events[item] = items.counts[item, N_EVENTS]
     if positive:
         raise_popular(models.fast, POP_FAST, items, item)
         raise_popular(models.slow, POP_SLOW, items, item)
