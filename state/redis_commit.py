@@ -31,7 +31,7 @@ _ROW_US, _BYTES_PER_US = 3.0, 500.0
 """What writing a row takes: measured with 50-byte and 10-KB rows."""
 
 # The server's clock decides what is old: writers' clocks may differ.
-_TRIM_FEED = """
+TRIM_FEED = """
 local now = redis.call('TIME')
 local oldest = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[1]
 return redis.call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', oldest))
@@ -247,7 +247,7 @@ class _Pieces:
         for feed, names_by_table in feeds.items():
             key = self._keys(entries.feed_key(feed))
             yield ["XADD", key, "*", "changed", entries.encode_feed_entry(names_by_table)]
-            yield ["EVAL", _TRIM_FEED, "1", key, str(int(FEED_RETENTION.total_seconds() * 1000))]
+            yield ["EVAL", TRIM_FEED, "1", key, str(int(FEED_RETENTION.total_seconds() * 1000))]
 
 
 def _bucket_commands(key: str, names: list[str], rows: Mapping[str, bytes | None]) -> Iterable[Command]:

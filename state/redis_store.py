@@ -17,7 +17,7 @@ from state import entries
 from state.control import ControlDocument, version_field
 from state.entries import CONTROL, CONTROL_HISTORY, FEED_RETENTION, OVERLAY, SESSION, USER_PROFILE, Entry, Table
 from state.records import CleanEvent, Watermark
-from state.redis_commit import Buckets, Keys, by_bucket, commit, recover
+from state.redis_commit import TRIM_FEED, Buckets, Keys, by_bucket, commit, recover
 from state.settings import Settings
 from state.store import Changed, Changes, StoreUnavailableError, TableChanges, UserState, UserWatch
 from state.user_reads import UserReads
@@ -168,7 +168,7 @@ class AsyncRedisStore:
                 pipeline.hset(history, version_field(kind, document.version), cast("str", encoded))
                 pipeline.hset(current, kind, cast("str", encoded))
                 pipeline.xadd(feed, {"changed": entries.encode_feed_entry({CONTROL.name: [kind]})})
-                pipeline.eval(_TRIM_FEED, 1, feed, str(int(FEED_RETENTION.total_seconds() * 1000)))
+                pipeline.eval(TRIM_FEED, 1, feed, str(int(FEED_RETENTION.total_seconds() * 1000)))
                 try:
                     await pipeline.execute()
                 except redis.WatchError:
