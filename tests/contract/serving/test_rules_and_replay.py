@@ -49,9 +49,7 @@ def shown(client: httpx.Client) -> set[str]:
     return {item["item_id"] for item in client.get("/v1/popular", params={"limit": 100}).json()["items"]}
 
 
-def test_rules_hold_in_all_workers_and_outlive_a_restart(
-    make_settings: MakeSettings, run_process: RunProcess
-) -> None:
+def test_rules_hold_in_all_workers_and_outlive_a_restart(make_settings: MakeSettings, run_process: RunProcess) -> None:
     """R9: a block by one worker is soon kept by all; Kafka has every version."""
     settings = make_settings(workers=2)
     fill_catalogue(settings)
