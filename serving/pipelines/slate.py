@@ -1,13 +1,14 @@
 """One request on its way through a pipeline: what it asked for, and its candidates so far."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.arrays import Slots
 from online_models.engine.context import Context
 from online_models.expressions import Expression
 from online_models.replica import Replica
@@ -17,12 +18,13 @@ from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
 from serving.pipelines.ladder import MAX_SCORED, Rung
 
+_NO_SLOTS = np.empty(0, np.int32)
 _log = logging.getLogger("serving")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Candidates:
-    """Items under consideration, column by column; best first once they are ranked."""
+    """Items under consideration, column by column; best first once they are ranked. Never changed once made."""
 
     slots: NDArray[np.int32]
     """(n,) slots of the replica."""
@@ -50,6 +52,10 @@ class Candidates:
             # Rows are looked up at the end: copying the matrix at every step would cost more than the steps.
             rows = (np.arange(len(self.scored)) if rows is None else rows)[index]
         return Candidates(self.slots[index], self.sources[index], self.scores[index], self.scored, rows)
+
+    def first(self, n: int) -> "Candidates":
+        """Return the first n."""
+        return self if len(self) <= n else self.take(slice(n))
 
     @classmethod
     def none(cls) -> "Candidates":
@@ -104,10 +110,33 @@ class Slate:
     """Of the running stage, for `explain`."""
     reports: list[StageReport] = field(default_factory=list)
     _names: dict[int, list[str]] = field(default_factory=dict)
+    _resolved: dict[str, Slots] = field(default_factory=dict)
 
     def allowed(self) -> NDArray[np.bool_] | None:
         """Return a mask over all slots, None when all items may be in the list."""
         return None if self.wanted is None else self.replica.matching(self.wanted)
+
+    def consumed(self) -> Slots:
+        """Return the slots of what the user has consumed."""
+        profile = None if self.user is None else self.user.profile
+        return self._slots("consumed", () if profile is None else profile.seen)
+
+    def hidden(self) -> Slots:
+        """Return the slots of what the user has hidden."""
+        return self._slots("hidden", () if self.user is None else self.user.hidden)
+
+    def excluded(self) -> Slots:
+        """Return the slots of what the request excludes."""
+        return self._slots("excluded", self.query.exclude)
+
+    def _slots(self, what: str, item_ids: Collection[str]) -> Slots:
+        """Look items up once for the sources and the filters."""
+        if not item_ids:
+            return _NO_SLOTS
+        found = self._resolved.get(what)
+        if found is None:
+            found = self._resolved[what] = self.replica.slots(item_ids)
+        return found
 
     def genres(self, slot: int) -> Sequence[str]:
         item = self.replica.item(slot)

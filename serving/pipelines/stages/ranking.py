@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.arrays import Slots, descending
 from online_models.catalogue import NONE
 from serving.pipelines.slate import Slate
 
@@ -21,7 +22,7 @@ class Rank:
         scores = slate.candidates.scores
         if not np.isfinite(scores).all():
             scores = np.where(np.isfinite(scores), scores, -np.inf)
-        slate.candidates = slate.candidates.take(np.argsort(-scores, kind="stable"))
+        slate.candidates = slate.candidates.take(descending(scores))
 
     def fallback(self, slate: Slate) -> None:
         """The order of retrieval stands."""
@@ -43,8 +44,7 @@ class GenreCap:
 
     def run(self, slate: Slate) -> None:
         among = min(self._among, slate.query.limit, len(slate.candidates))
-        genres = slate.replica.columns.catalogue.genres[slate.candidates.slots]
-        chosen = self._choose(genres, among)
+        chosen = self._choose(slate.replica.columns.catalogue.genres, slate.candidates.slots, among)
         moved = chosen[-1] + 1 if chosen else 0
         if moved > len(chosen):
             order = np.arange(len(slate.candidates))
@@ -55,13 +55,13 @@ class GenreCap:
     def fallback(self, slate: Slate) -> None:
         """The ranker's order stands."""
 
-    def _choose(self, genres: NDArray[np.int32], n_wanted: int) -> list[int]:
-        """Return the positions that break no cap, at most as many as wanted; `genres` is padded, shape (n, width)."""
+    def _choose(self, genres: NDArray[np.int32], slots: Slots, n_wanted: int) -> list[int]:
+        """Return the positions that break no cap, at most as many as wanted; `genres` of all slots are padded."""
         left: dict[int, int] = {}
         full: set[int] = set()
         chosen: list[int] = []
-        for first in range(0, len(genres), _ROWS):
-            for position, of_item in enumerate(genres[first : first + _ROWS].tolist(), first):
+        for first in range(0, len(slots), _ROWS):
+            for position, of_item in enumerate(genres[slots[first : first + _ROWS]].tolist(), first):
                 if not full.isdisjoint(of_item):
                     continue
                 chosen.append(position)

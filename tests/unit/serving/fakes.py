@@ -107,7 +107,7 @@ class FakeReplica:
         self._fail("features")
         return np.stack([slots, self.scores[slots]], axis=1).astype(np.float32)
 
-    def score(self, features: Any) -> Any:
+    def score(self, features: Any, mean: Any = None) -> Any:
         return features[:, 1].astype(np.float64)
 
     def _fail(self, what: str) -> None:
