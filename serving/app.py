@@ -65,8 +65,10 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     def troubles() -> dict[str, str]:
         return operation.troubles_of(mirror, log)
 
+    remembered = LastLists()
+    known.on_erase = remembered.forget
     impressions = ImpressionLog(log.impressions)
-    surfaces = declare(Parts(known, lambda: mirror.withheld, LastLists(), impressions, telemetry.observe_stage))
+    surfaces = declare(Parts(known, lambda: mirror.withheld, remembered, impressions, telemetry.observe_stage))
     watching = LiveUsers(store)
     known.on_local = watching.changed
     answering = Lists(mirror, surfaces, troubles)

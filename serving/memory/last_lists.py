@@ -15,6 +15,8 @@ MAX_ITEMS = 100
 """More than are shown: filters and exclusions still apply to them."""
 _FRESH_S = 5.0
 """For so long a list is not remembered again."""
+_OLD_S = 3600.0
+"""A list that is older is of no use; also, a user whom another process erased is forgotten here by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ class LastLists:
     def get(self, user_id: str, surface: str, replica: Replica) -> LastList | None:
         """Return the list, None where there is none or slots mean other items by now."""
         known = self._lists.get((user_id, surface))
-        return known if known is not None and known.replica() is replica else None
+        if known is None or known.replica() is not replica or time.monotonic() - known.made_at > _OLD_S:
+            return None
+        return known
 
     def forget(self, user_id: str) -> None:
         """Forget a user who is erased."""

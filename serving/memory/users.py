@@ -46,6 +46,8 @@ class Users:
         self._genres_of = genres_of
         self.on_local: Callable[[str], None] = lambda _: None
         """Told of a user whose feedback only this process knows."""
+        self.on_erase: Callable[[str], None] = lambda _: None
+        """Told of a user whom this process is to forget."""
         self.breaker = Breaker(store.ping, self._write_local)
         self._local: OrderedDict[str, dict[str, CleanEvent]] = OrderedDict()
         self._hidden: OrderedDict[str, frozenset[str]] = OrderedDict()
@@ -89,6 +91,7 @@ class Users:
         for event in events:
             if event.type == ERASE:
                 self._hidden.pop(event.user_id, None)
+                self.on_erase(event.user_id)
             elif event.type == "hide" and event.item_id is not None:
                 self._remember(event.user_id, self._hidden.get(event.user_id, frozenset()) | {event.item_id})
         try:

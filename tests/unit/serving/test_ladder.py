@@ -130,3 +130,12 @@ async def test_a_list_states_how_old_its_state_is(system: System) -> None:
     assert last["user"] == "last list"
     assert last["age_ms"] >= 0
     assert (await system.call("GET", "/v1/users/u9/recommendations"))[1]["state"]["user"] == "memory"
+
+
+async def test_a_user_who_is_erased_has_no_last_list(system: System) -> None:
+    """R27"""
+    await system.call("GET", LIST)
+    assert (await system.call("DELETE", "/v1/users/u1"))[0] == 202
+    system.store.lost = True
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"]["answer"] == "contextual popularity"
