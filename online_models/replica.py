@@ -126,6 +126,10 @@ class Replica:
         """Return the catalogue entry, None when the item is known by its events only."""
         return self._entries.get(slot)
 
+    def catalogue_rows(self) -> dict[str, Item | None]:
+        """Return all catalogue entries by item."""
+        return {self.item_id(slot): item for slot, item in self._entries.items()}
+
     def activity(self, slot: int) -> Activity:
         """Return the item's counts and windows, summed over partitions."""
         return self.trends.activity(slot)
@@ -335,7 +339,7 @@ class Replica:
         columns = self.columns
         known = {self.item_id(slot): slot for slot in self._learner_slots}
         if table is CATALOGUE:
-            return {self.item_id(slot): item for slot, item in self._entries.items()}
+            return self.catalogue_rows()
         if table is ITEM_ACTIVITY:
             return self.trends.rows(self.item_id)
         if table is ITEM_MODEL:

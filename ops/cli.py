@@ -6,6 +6,7 @@ import typer
 
 from ops import erasing, evaluate, keys, play, traffic_commands, weights
 from ops.bench import commands as bench
+from ops.experiments import commands as experiments
 from ops.lake import commands as lake
 from ops.stack import commands as stack
 from ops.stack.errors import StackError
@@ -24,6 +25,7 @@ play.register(app)
 traffic_commands.register(app)
 evaluate.register(app)
 lake.register(app)
+experiments.register(app)
 erasing.register(app)
 weights.register(app)
 keys.register(app)

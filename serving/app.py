@@ -68,7 +68,9 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     remembered = LastLists()
     known.on_erase = remembered.forget
     impressions = ImpressionLog(log.impressions)
-    surfaces = declare(Parts(known, lambda: mirror.withheld, remembered, impressions, telemetry.observe_stage))
+    surfaces = declare(
+        Parts(known, lambda: mirror.withheld, mirror.text, remembered, impressions, telemetry.observe_stage)
+    )
     watching = LiveUsers(store)
     known.on_local = watching.changed
     answering = Lists(mirror, surfaces, troubles)
@@ -94,6 +96,8 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
         "/v1/users/{user_id}/recommendations/live": live.LiveRecommendations(answering, known, watching),
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
+        "/v1/sessions/recommendations": lists.Session(answering, known),
+        "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
         "/health/live": operation.HealthLive(),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from ops.bench.report import Report
+    from ops.bench.report import Figure, Report
     from ops.datasets import Dataset
     from state.settings import Settings
 
@@ -48,6 +48,9 @@ def register(app: typer.Typer) -> None:
     bench.command("replay")(replay)
     bench.command("serving")(serving)
     bench.command("hides")(hides)
+    bench.command("faults")(faults)
+    bench.command("feedback")(feedback)
+    bench.command("live")(live)
     bench.command("engine")(engine)
     bench.command("endless")(endless)
     bench.command("recovery")(recovery)
@@ -97,6 +100,70 @@ def hides(
     """Hide an item and ask at once: no list may show it. Again while all flows are frozen."""
     with _system(running, data) as settings:
         _finish([_hides(settings, n)], as_json)
+
+
+def faults(
+    seconds: Annotated[float, typer.Option(min=1, help="Of each fault.")] = 8.0,
+    data: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """Lists and feedback while Redis is slow, lossy or gone and Kafka hangs: latency, and what is answered."""
+    from ops.bench import faults as bench
+    from ops.bench.serving import known_users
+    from ops.bench.systems import pids
+
+    with _system(False, data) as settings:
+        _finish([bench.measure(settings, known_users(settings, _N_USERS), pids(settings)["kafka"], seconds)], as_json)
+
+
+def feedback(
+    n: Annotated[int, typer.Option(min=100, help="Pairs of a post and a read.")] = 10_000,
+    data: _Data = None,
+    running: _Running = False,
+    as_json: _Json = False,
+) -> None:
+    """Post feedback and read at once: none of the lists may be stale. Flows running, late by 10 s, and stopped."""
+    import asyncio
+    import uuid
+
+    from ops.bench import feedback as bench
+    from ops.bench.hides import frozen
+    from ops.bench.systems import flow_pids
+    from ops.lag import wait_until_caught_up
+    from ops.stack.status import address
+
+    def measured(what: str) -> "list[Figure]":
+        return asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], what))
+
+    with _system(running, data) as settings:
+        flows = flow_pids(settings).values()
+        found = [measured("running")]
+        with bench.lagging(flows):
+            found.append(measured(f"late by up to {bench.LAG_S:.0f} s"))
+        with frozen(flows):
+            found.append(measured("stopped"))
+        wait_until_caught_up(settings, _CATCH_UP_S)
+        _finish([bench.report(*found)], as_json)
+
+
+def live(
+    connections: Annotated[int, typer.Option(min=1, help="Open at once, each of another user.")] = 1000,
+    changes: Annotated[int, typer.Option(min=1, help="Of users' states, by feedback.")] = 500,
+    rate: Annotated[float, typer.Option(min=1, help="Changes a second.")] = 50.0,
+    data: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """Hold many live lists open on one worker, and time how long a change takes to reach its user's."""
+    import asyncio
+    import uuid
+
+    from ops.bench import live as bench
+    from ops.bench.systems import pids
+    from ops.stack.status import address
+
+    with _system(False, data) as settings:
+        run_id, pid = uuid.uuid4().hex[:8], pids(settings)["serving"]
+        _finish([asyncio.run(bench.measure(address(settings), pid, connections, changes, rate, run_id))], as_json)
 
 
 def engine(

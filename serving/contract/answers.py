@@ -60,6 +60,8 @@ class ListAnswer(Struct, frozen=True, kw_only=True):
     request_id: str
     user_id: str | None
     surface: str
+    about: str | UnsetType = UNSET
+    """The item that the list is about."""
     items: list[ListedItem]
     next: str | None = None
     model: ModelVersion

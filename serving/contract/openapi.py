@@ -11,6 +11,7 @@ from serving.contract.answers import Live, Ready
 from serving.contract.feedback import Feedback
 from serving.contract.problems import CONTENT_TYPE, Problem
 from serving.contract.scopes import scope_of
+from serving.contract.sessions import SessionBody
 from state.records import Event, Item
 
 
@@ -82,6 +83,11 @@ OPERATIONS = (
     ),
     Operation("get", "/v1/popular", "What most people take these days", answers.ListAnswer, queries.SurfaceQuery),
     Operation("get", "/v1/trending", "What is taken most at the moment", answers.ListAnswer, queries.TrendingQuery),
+    Operation("get", "/v1/search", "Items by text, in the user's order", answers.ListAnswer, queries.SearchQuery),
+    Operation(
+        "post", "/v1/sessions/recommendations", "A list by the events of the request; nothing is stored or logged",
+        answers.ListAnswer, queries.ListQuery, bodies=(SessionBody,), problems=(400, 413),
+    ),
     Operation("get", "/health/live", "Does the process answer?", Live, problems=()),
     Operation("get", "/health/ready", "Can it answer lists?", Ready, problems=()),
     Operation("get", "/metrics", "Prometheus metrics", "text/plain", problems=()),
@@ -168,10 +174,11 @@ def _content(answer: type[Struct] | str, schemas: dict[type[Struct], dict[str, A
 
 
 def _query_parameters(query: type[Struct]) -> list[dict[str, Any]]:
-    properties = msgspec.json.schema(query)["$defs"][query.__name__]["properties"]
+    declared = msgspec.json.schema(query)["$defs"][query.__name__]
+    properties = declared["properties"]
     parameters = []
     for name, schema in properties.items():
-        parameter = {"name": name, "in": "query", "required": False, "schema": schema}
+        parameter = {"name": name, "in": "query", "required": name in declared["required"], "schema": schema}
         if schema.get("type") == "array":
             parameter |= {"style": "form", "explode": True}
         if description := schema.pop("description", None):

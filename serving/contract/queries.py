@@ -62,7 +62,11 @@ class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
 class RecommendationQuery(ListQuery, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Lists of one user."""
 
-    surface: Literal["home", "popular", "trending"] = "home"
+    surface: Literal["home", "because", "popular", "trending"] = "home"
+    item: Annotated[Identifier, Meta(description="for `because`; by default what the user took last")] | None = None
+    window: (
+        Annotated[Literal["5m", "1h", "1d"], Meta(description="for `trending`: over which activity is counted")] | None
+    ) = None
 
 
 class SurfaceQuery(ListQuery, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -75,6 +79,18 @@ class TrendingQuery(SurfaceQuery, forbid_unknown_fields=True, kw_only=True, froz
     """Trending items."""
 
     window: Annotated[Literal["5m", "1h", "1d"], Meta(description="over which activity is counted")] = "1h"
+
+
+class SearchQuery(SurfaceQuery, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Items by text."""
+
+    q: Annotated[
+        str,
+        Meta(min_length=1, max_length=256, description="words of title, labels or description; typing errors count"),
+    ]
+    seen: Annotated[
+        Literal["hide", "show", "only"], Meta(description="what becomes of items that the user has consumed")
+    ] = "show"
 
 
 def parse_query(kind: type[Q], params: Mapping[str, str | list[str]]) -> Q:

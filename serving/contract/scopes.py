@@ -6,8 +6,8 @@ from typing import Literal, get_args
 Scope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
-_READING_POSTS = frozenset({"/v1/session", "/v1/search"})
-"""They send what would be too much for an address, and store nothing."""
+_READING_POSTS = frozenset({"/v1/sessions/recommendations"})
+"""They send what would be too much for an address, or belongs into no log of addresses, and store nothing."""
 
 
 @cache

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from online_models.replica import Replica, SnapshotError
+from online_models.text_index import TextIndex
 from serving.memory.tasks import stop
 from state.entries import CATALOGUE, StateDecodeError, Table
 from state.records import Item
@@ -29,6 +30,8 @@ _REBUILD_PATIENCE_S = 600.0
 _SAVE_EVERY_S = 30.0
 _SAVE_SHARE = 0.02
 """Of the time at most goes into saving: a replica that takes long to save is saved more rarely."""
+_TEXTS_EVERY_S = 0.1
+_TEXTS_AT_ONCE = 5000
 _MAX_WRITTEN = 10_000
 _MAX_WITHHELD = 100_000
 _log = logging.getLogger("serving")
@@ -54,6 +57,9 @@ class Mirror:
         self._unsaved = False
         self._written: OrderedDict[str, Item] = OrderedDict()
         self._withheld: OrderedDict[str, Item | None] = OrderedDict()
+        self.text = TextIndex()
+        """Of the catalogue's texts; a moment behind the replica."""
+        self._texts_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -78,7 +84,9 @@ class Mirror:
     async def start(self) -> None:
         """Take the copy on disk, if there is one, and follow the store in the background."""
         await self._load_from_disk()
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._save_now_and_then())]
+        self._tasks = [
+            asyncio.create_task(task) for task in (self._follow(), self._save_now_and_then(), self._index_texts())
+        ]
 
     async def aclose(self) -> None:
         await stop(*self._tasks)
@@ -159,9 +167,24 @@ class Mirror:
         else:
             self.current.maintain(_SLICE_S)
         self._confirm(changes.rows.get(CATALOGUE, {}))
+        if CATALOGUE in changes.rows:
+            self._change_texts(changes.rows[CATALOGUE], changes.complete)
         self._unsaved |= bool(changes.rows)
         self._confirmed_at = time.monotonic()
         self.degraded = None
+
+    def _change_texts(self, rows: Mapping[str, Item | None], complete: bool) -> None:
+        self.text.put(rows, complete)
+        self._texts_changed.set()
+
+    async def _index_texts(self) -> None:
+        """Make new texts findable, soon and many at once."""
+        while True:
+            await self._texts_changed.wait()
+            self._texts_changed.clear()
+            await asyncio.sleep(_TEXTS_EVERY_S)
+            while self.text.n_pending:
+                await asyncio.to_thread(self.text.flush, _TEXTS_AT_ONCE)
 
     def _refuse_half_built(self, replica: Replica) -> None:
         """Keep what is in memory while an emptied Redis is rebuilt from the log. Raise `StoreUnavailableError`."""
@@ -194,6 +217,7 @@ class Mirror:
             _log.warning("%s is not used: %s", self._path.name, error)
             return
         self.current = replica
+        self._change_texts(replica.catalogue_rows(), complete=True)
         self._confirmed_at = time.monotonic() - (time.time() - saved_at)
         self.origin = "disk"
         self.degraded = "from the copy on disk"

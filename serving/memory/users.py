@@ -76,6 +76,10 @@ class Users:
         self._remember(user_id, user.hidden)
         return user
 
+    def of_session(self, events: Sequence[CleanEvent]) -> KnownUser:
+        """Return whoever did these things: nothing is read, nothing is kept."""
+        return self._fold("", UserProfile(), events)
+
     def from_memory(self, user_id: str) -> KnownUser:
         """Return what this process knows by itself."""
         user = self._fold(user_id, UserProfile(), _in_order(self._local.get(user_id, {})))

@@ -18,6 +18,7 @@ from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
 from serving.contract.wanted import not_understood, wanted
 from serving.memory.mirror import Mirror
+from serving.memory.users import KnownUser
 from serving.pipelines.ladder import Rung, most_scored
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.reasons import reasons
@@ -61,10 +62,15 @@ class Lists:
         user_id: str | None = None,
         about: str | None = None,
         window: str = "1h",
+        text: str = "",
+        user: KnownUser | None = None,
     ) -> ListAnswer:
-        """Return a list. Raise `ProblemError` for an unknown item or a request that cannot be met by anybody."""
+        """Return a list. Raise `ProblemError` for an unknown item or a request that cannot be met by anybody.
+
+        `user` is who the request itself describes, where nobody is to be read.
+        """
         started = perf_counter()
-        if query.seen == "only" and user_id is None:
+        if query.seen == "only" and user_id is None and user is None:
             raise ProblemError(400, "seen: `only` needs a user", field="seen", allowed=["hide", "show"])
         replica = self._mirror.current
         anchor = None
@@ -86,6 +92,8 @@ class Lists:
             user_id=user_id,
             anchor=anchor,
             window=window,
+            text=text,
+            user=user,
             degraded=self._troubles(),
             arrived=started,
             rung=Rung.DISK if self._mirror.origin == "disk" else Rung.FULL,
@@ -126,7 +134,7 @@ def state_used(slate: Slate, mirror: Mirror) -> StateUsed:
     age_ms = mirror.age_ms
     source: Literal["redis", "memory", "last list", "none"] = "none"
     user_ts = None
-    if user is not None:
+    if user is not None and slate.user_id is not None:
         source = "redis" if user.from_redis else "memory"
         if user.profile is not None:
             user_ts = user.profile.last_ts or None
@@ -159,6 +167,7 @@ def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> List
         request_id=slate.request_id,
         user_id=slate.user_id,
         surface=slate.surface,
+        about=UNSET if slate.anchor is None else slate.replica.item_id(slate.anchor),
         items=items,
         next=next_page,
         model=ModelVersion(*slate.model),

@@ -14,6 +14,7 @@ _BY_SOURCE = {
     "matching": "Popular in what you asked for",
     "popular": "Popular now",
     "exploration": "New for you to try",
+    "text": "Matches your search",
 }
 _N_GENRES = 3
 
@@ -23,6 +24,9 @@ def reasons(slate: Slate) -> Callable[[Item, Sequence[str]], str]:
     if slate.anchor is not None:
         anchor = slate.replica.item(slate.anchor)
         about = anchor.title if anchor is not None and anchor.title else slate.replica.item_id(slate.anchor)
+        if slate.surface == "because":
+            taken = dict.fromkeys(("covisitation", "collaborative", "content", "session"), f"Because you took {about}")
+            return lambda _, sources: _first(_BY_SOURCE | taken, sources)
         by_source = _BY_SOURCE | {
             "covisitation": f"Often taken with {about}",
             "collaborative": f"Liked by those who like {about}",
@@ -48,7 +52,7 @@ def _first(by_source: dict[str, str], sources: Sequence[str]) -> str:
 
 
 def _favourite_genres(slate: Slate) -> frozenset[str]:
-    if slate.surface != "home" or slate.user is None or slate.user.profile is None:
+    if slate.surface not in ("home", "session") or slate.user is None or slate.user.profile is None:
         return frozenset()
     affinity = slate.user.profile.affinity
     best = sorted(affinity, key=affinity.__getitem__, reverse=True)[:_N_GENRES]

@@ -78,6 +78,10 @@ class Slate:
     has_more: bool = False
     """Whether candidates are left for another page."""
     window: str = "1h"
+    text: str = ""
+    """What a search is for."""
+    relevance: NDArray[np.float64] | None = None
+    """(n_slots,) how well items match the text, once they were looked for."""
     user: KnownUser | None = None
     context: Context | None = None
     source_names: tuple[str, ...] = ()

@@ -7,8 +7,11 @@ from numpy.typing import NDArray
 
 from online_models import sources
 from online_models.arrays import Slots
+from online_models.text_index import MAX_TERMS, TextIndex
 from serving.pipelines.slate import Slate
 
+_UNINDEXED = 1000
+"""Changes of texts that may wait before a search says so."""
 PER_SOURCE = 200
 """With six sources enough for 500 distinct candidates."""
 
@@ -88,6 +91,36 @@ class Matching:
         if where is None:
             return None
         return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, where=where)[0]
+
+
+class TextMatch:
+    """Items whose texts match the request's."""
+
+    name = "text"
+
+    def __init__(self, text: TextIndex, k: int = 400, k_filtered: int = 5000) -> None:
+        self._text = text
+        self._k = k
+        self._k_filtered = k_filtered
+
+    def retrieve(self, slate: Slate) -> Slots:
+        """Return them, best first. A filter that few items pass is part of the search: then none is missed."""
+        replica, where = slate.replica, slate.allowed()
+        k, among = self._k + _n_to_drop(slate), None
+        if where is not None:
+            allowed = np.flatnonzero(where)
+            if len(allowed) <= MAX_TERMS:
+                among = [replica.item_id(slot) for slot in allowed.tolist()]
+            else:
+                k = max(k, self._k_filtered)
+        if self._text.n_pending > _UNINDEXED:
+            slate.degraded["text"] = f"{self._text.n_pending} items cannot be found yet"
+        item_ids, found = self._text.search(slate.text, k, among)
+        known = [n for n, item_id in enumerate(item_ids) if replica.slot(item_id) is not None]
+        slots = replica.slots([item_ids[n] for n in known])
+        slate.relevance = np.zeros(replica.n_slots)
+        slate.relevance[slots] = found[known]
+        return slots
 
 
 class Consumed:

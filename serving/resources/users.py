@@ -11,6 +11,7 @@ from online_models import activity, profiles
 from serving.contract.answers import EraseAnswer, FeedbackAnswer, UserAnswer
 from serving.contract.bodies import read_body, send
 from serving.contract.feedback import BODY_LIMIT, parse_feedback
+from serving.contract.problems import ProblemError
 from serving.contract.queries import NoQuery, RecommendationQuery, parse_query, path_identifier
 from serving.kafka.event_log import Delivery, Outbox
 from serving.memory.mirror import Mirror
@@ -36,7 +37,13 @@ class Recommendations:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
         query = parse_query(RecommendationQuery, req.params)
         path_identifier("user_id", user_id)
-        send(resp, await self._lists.answer(query.surface, query, user_id=user_id))
+        for name, given, surface in (("item", query.item, "because"), ("window", query.window, "trending")):
+            if given is not None and query.surface != surface:
+                raise ProblemError(400, f"{name}: belongs to surface={surface}", field=name, allowed=[])
+        answer = await self._lists.answer(
+            query.surface, query, user_id=user_id, about=query.item, window=query.window or "1h"
+        )
+        send(resp, answer)
 
 
 class Times:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from online_models.text_index import TextIndex
 from serving.memory.last_lists import LastLists
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
@@ -16,6 +17,7 @@ class Parts:
     users: Users
     withheld: Callable[[], Collection[str]]
     """Items that this process has hidden a moment ago."""
+    text: TextIndex
     lists: LastLists
     """What was last ranked for whom."""
     impressions: ImpressionLog

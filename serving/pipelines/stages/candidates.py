@@ -28,8 +28,7 @@ class Hydrate:
         if slate.anchor is not None:
             view = UserView.of_items((slate.replica.item_id(slate.anchor),), slate.now_ms)
         else:
-            profile = None if slate.user is None else slate.user.profile
-            view = UserView.of(profile, max(slate.now_ms, 0 if profile is None else profile.last_ts))
+            view = _of_user(slate)
         repeats = slate.query.seen == "show" and slate.replica.repeats
         context = slate.replica.context(view, repeats)
         for slots in _unwanted(slate):
@@ -41,6 +40,26 @@ class Hydrate:
 
     def fallback(self, slate: Slate) -> None:
         slate.context = slate.replica.context(UserView(slate.now_ms))
+
+
+class HydrateUser:
+    """After the candidates of an item were found: resolves the user's own history, to score them by it."""
+
+    name = "hydrate_user"
+    deadline_ms = 20.0
+    skippable = False
+
+    def run(self, slate: Slate) -> None:
+        repeats = slate.query.seen == "show" and slate.replica.repeats
+        slate.context = slate.replica.context(_of_user(slate), repeats)
+
+    def fallback(self, slate: Slate) -> None:
+        slate.context = slate.replica.context(UserView(slate.now_ms))
+
+
+def _of_user(slate: Slate) -> UserView:
+    profile = None if slate.user is None else slate.user.profile
+    return UserView.of(profile, max(slate.now_ms, 0 if profile is None else profile.last_ts))
 
 
 def _unwanted(slate: Slate) -> Iterator[Slots]:

@@ -41,3 +41,23 @@ class ReadUser:
         if self._lists is not None:
             slate.last = self._lists.get(slate.user_id, slate.surface, slate.replica)
             slate.descend(Rung.POPULARITY if slate.last is None else Rung.CACHED)
+
+
+class NewestTaken:
+    """Makes the list be about the item that the user took last, when the request names none."""
+
+    name = "about"
+    deadline_ms = 5.0
+    skippable = False
+
+    def run(self, slate: Slate) -> None:
+        if slate.anchor is not None or slate.user is None or slate.user.profile is None:
+            return
+        for step in reversed(slate.user.profile.recent):
+            if step.positive and (slot := slate.replica.slot(step.item_id)) is not None:
+                slate.anchor = slot
+                slate.notes["item_id"] = step.item_id
+                return
+
+    def fallback(self, slate: Slate) -> None:
+        """The list is about the whole history."""

@@ -1,6 +1,9 @@
 """Giving candidates their scores."""
 
+from dataclasses import replace
+
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models.engine.scorer import Scorer
 from serving.memory.last_lists import LastLists
@@ -39,6 +42,8 @@ class Score:
     def _remember(self, slate: Slate, lists: LastLists) -> None:
         """Keep the list for when the user's state cannot be read, unless it is one of special wishes."""
         if slate.user_id is None or slate.degraded or slate.wanted is not None or slate.query.seen != "hide":
+            return
+        if len(slate.shown) or slate.query.exclude:
             return
         if lists.wants(slate.user_id, slate.surface):
             found = slate.candidates
@@ -82,3 +87,29 @@ class ScoreBy:
 
     def fallback(self, slate: Slate) -> None:
         slate.model = ("none", "1")
+
+
+class BlendText:
+    """How well the text matches, raised by up to a half for what the ranker thinks of the item. Scores are 0 to 1.
+
+    So taste orders what matches alike, and an item that matches better by a half stays before one that does not.
+    """
+
+    name = "blend"
+    deadline_ms = 5.0
+    skippable = True
+
+    _TASTE = 0.5
+
+    def run(self, slate: Slate) -> None:
+        liked = np.nan_to_num(slate.candidates.scores, nan=0.0)
+        liked = liked / max(float(liked.max(initial=0.0)), 1e-12)
+        self._set(slate, (1.0 + self._TASTE * liked) / (1.0 + self._TASTE))
+
+    def fallback(self, slate: Slate) -> None:
+        self._set(slate, np.ones(len(slate.candidates)))
+
+    def _set(self, slate: Slate, factors: NDArray[np.float64]) -> None:
+        if slate.relevance is not None and len(slate.candidates):
+            found = slate.relevance[slate.candidates.slots]
+            slate.candidates = replace(slate.candidates, scores=found / found.max() * factors)

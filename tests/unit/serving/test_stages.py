@@ -11,9 +11,21 @@ from serving.contract.queries import ListQuery
 from serving.memory.users import KnownUser
 from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipelines.impressions import impression_of
+from serving.pipelines.reasons import reasons
 from serving.pipelines.slate import Slate
 from serving.pipelines.sources import Consumed, Matching, Model, Popular, Trending
-from serving.pipelines.stages import MAX_SCORED, Drop, GenreCap, Hydrate, Rank, Retrieve, Score, ScoreBy, Select
+from serving.pipelines.stages import (
+    MAX_SCORED,
+    BlendText,
+    Drop,
+    GenreCap,
+    Hydrate,
+    Rank,
+    Retrieve,
+    Score,
+    ScoreBy,
+    Select,
+)
 from state.records import CleanEvent, UserProfile
 from tests.unit.serving.fakes import BrokenSource, FakeReplica, FakeSource, a_slate, all_candidates, item_ids
 
@@ -228,3 +240,24 @@ def test_no_candidates_is_an_empty_list() -> None:
         waiting = stage.run(slate)
         assert waiting is None
     assert len(slate.candidates) == 0
+
+
+def test_taste_orders_what_matches_a_text_alike_and_no_more() -> None:
+    """R2"""
+    slate = full_slate(FakeReplica([["Drama"]] * 4, scores=[0.1, 0.2, 0.3, 0.9]))
+    slate.relevance = np.array([4.0, 4.0, 8.0, 5.0])
+    BlendText().run(slate)
+    Rank().run(slate)
+    assert item_ids(slate) == ["i2", "i3", "i1", "i0"]
+    slate = full_slate(FakeReplica([["Drama"]] * 3, scores=[np.nan, 5.0, 1.0]))
+    slate.relevance = np.array([1.0, 2.0, 3.0])
+    BlendText().fallback(slate)
+    assert slate.candidates.scores.tolist() == [1 / 3, 2 / 3, 1.0]
+
+
+def test_a_list_because_of_an_item_says_so() -> None:
+    """R1, R2"""
+    replica = FakeReplica([["Drama"]] * 2)
+    reason = reasons(a_slate(replica, surface="because", anchor=1))
+    assert reason(replica.item(0), ["covisitation", "popular"]) == "Because you took Title 1"
+    assert reason(replica.item(0), ["popular"]) == "Popular now"

@@ -1,0 +1,1 @@
+"""`freshet experiments`: what arms did, from the lake."""

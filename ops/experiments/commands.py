@@ -1,0 +1,128 @@
+"""The `freshet experiments` commands."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_INTERRUPTED = 130
+
+
+def register(app: typer.Typer) -> None:
+    """Add `experiments` and its commands to the application."""
+    experiments = typer.Typer(help="What an experiment's arms did.", no_args_is_help=True)
+    experiments.command("analyze", epilog="Example: freshet experiments analyze ranking --html report.html")(analyze)
+    experiments.command(
+        "plan", epilog="Example: freshet experiments plan --rate 0.12 --lift 0.05 --lists 8 --users-per-day 20000"
+    )(plan)
+    app.add_typer(experiments, name="experiments")
+
+
+def analyze(
+    name: Annotated[str, typer.Argument(help="The experiment's name, as impressions carry it.")],
+    control: Annotated[
+        str | None, typer.Option(help="The arm to compare with. [default: the first by name]", show_default=False)
+    ] = None,
+    share: Annotated[
+        list[str] | None,
+        typer.Option(help="ARM=WEIGHT, once for each arm, where arms are not of one size.", show_default=False),
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Intervals miss the truth at most so often.")] = 0.05,
+    since: Annotated[str | None, typer.Option(help="Only this date (2026-11-24) and later.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only up to this date.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG).", show_default=False)] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page.", show_default=False)] = None,
+) -> None:
+    """Compare an experiment's arms by all metrics, from the lake.
+
+    Intervals hold whenever and however often you look. Users are the unit; what they did before the experiment narrows
+    the intervals. Exit code 3: the arms have not the users that they should have, and nothing can be concluded.
+    """
+    from rich import get_console
+
+    from ops.experiments import measuring, report
+    from ops.lake.query import LakeError, opened
+    from ops.stack.home import local_settings
+
+    checked = _checked_name(name)
+    shares = _shares(share or [])
+    if not 0.0 < alpha < 0.5:
+        raise typer.BadParameter(f"expected a number between 0 and 0.5, got {alpha}", param_hint="--alpha")
+    console = get_console()
+    try:
+        with opened(local_settings(), since, until) as lake:
+            found = report.make(
+                checked, measuring.users(lake, checked), measuring.days(lake, checked), control, shares, alpha
+            )
+    except (LakeError, report.NothingMeasuredError) as error:
+        typer.echo(f"freshet: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    if as_json:
+        typer.echo(report.to_json(found))
+    else:
+        counts = ", ".join(f"{arm} {n:,}" for arm, n in found.users.items())
+        console.print(f"{found.experiment}: users {counts}", highlight=False)
+        for text in report.warnings(found):
+            console.print(f"[red]{text}[/red]")
+        console.print(report.table(found))
+        console.print(found.method, style="dim")
+    if plot is not None:
+        report.write_png(found, plot)
+    if html is not None:
+        report.write_html(found, html)
+    if found.mismatch:
+        raise typer.Exit(3)
+
+
+def plan(
+    rate: Annotated[float, typer.Option(min=0, max=1, help="The metric's value today, such as a click-through rate.")],
+    lift: Annotated[float, typer.Option(help="The relative change to be found, such as 0.05.")],
+    lists: Annotated[float, typer.Option(min=0.01, help="Shown items per user while the experiment runs.")] = 20.0,
+    overdispersion: Annotated[
+        float, typer.Option(min=1, help="How many times the variance of equal users: 1 if all click alike.")
+    ] = 2.0,
+    users_per_day: Annotated[
+        int | None, typer.Option(min=1, help="To say how long it takes.", show_default=False)
+    ] = None,
+    power: Annotated[float, typer.Option(help="How often the change is to be found.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="How often a change may be found that is not there.")] = 0.05,
+) -> None:
+    """Say how many users two arms need together, however often somebody looks."""
+    import math
+
+    from online_models.experiments.sequences import users_needed
+
+    if not (0 < rate < 1 and lift != 0 and 0 < power < 1 and 0 < alpha < 0.5):
+        raise typer.BadParameter("expected a rate, a power and an alpha between 0 and 1, and a lift that is not 0")
+    user_sd = math.sqrt(overdispersion * rate * (1.0 - rate) / lists)
+    n_users = users_needed(user_sd, rate * lift, alpha, power)
+    typer.echo(f"{n_users:,} users in two equal arms find {lift:+.1%} of {rate:g} with a power of {power:.0%}.")
+    if users_per_day is not None:
+        typer.echo(f"With {users_per_day:,} new users a day: {math.ceil(n_users / users_per_day)} days.")
+
+
+def _checked_name(name: str) -> str:
+    import msgspec
+
+    from state.experiments import Name
+
+    try:
+        return msgspec.convert(name, Name)
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter("a name has lower case letters, digits, '-', '_' and '.'") from error
+
+
+def _shares(given: list[str]) -> dict[str, float] | None:
+    shares = {}
+    for text in given:
+        arm, found, weight = text.partition("=")
+        try:
+            shares[arm] = float(weight)
+        except ValueError:
+            found = ""
+        if not found or not shares[arm] > 0.0:
+            raise typer.BadParameter(f"expected ARM=WEIGHT with a weight above 0, got {text!r}", param_hint="--share")
+    return shares or None

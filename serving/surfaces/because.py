@@ -1,0 +1,26 @@
+"""Surface `because`: because you took this item."""
+
+from online_models.sources import Alike, Covisited, Nearest, Session
+from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.sources import Matching, Model, Popular
+from serving.pipelines.stages import Drop, Hydrate, HydrateUser, NewestTaken, Rank, ReadUser, Retrieve, Score, Select
+from serving.surfaces.parts import Parts
+
+
+def because(parts: Parts) -> Pipeline:
+    """What goes with one item that the user took, by default the newest, in the order of the user's whole taste."""
+    return Pipeline(
+        "because",
+        ReadUser(parts.users),
+        NewestTaken(),
+        Hydrate(),
+        Retrieve(Matching(), Model(Covisited()), Model(Session()), Model(Nearest()), Model(Alike()), Popular(k=100)),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        HydrateUser(),
+        Score(),
+        Rank(),
+        Select(),
+        afterwards=(parts.impressions,),
+        observe=parts.observe,
+    )

@@ -1,0 +1,24 @@
+"""Surface `search`: what a text finds, in the user's order."""
+
+from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.sources import TextMatch
+from serving.pipelines.stages import BlendText, Drop, Hydrate, Rank, ReadUser, Retrieve, Score, Select
+from serving.surfaces.parts import Parts
+
+
+def search(parts: Parts) -> Pipeline:
+    """Items whose title, labels or description match, by relevance blended with what the ranker thinks of them."""
+    return Pipeline(
+        "search",
+        ReadUser(parts.users),
+        Hydrate(),
+        Retrieve(TextMatch(parts.text)),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Score(),
+        BlendText(),
+        Rank(),
+        Select(),
+        afterwards=(parts.impressions,),
+        observe=parts.observe,
+    )

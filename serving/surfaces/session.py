@@ -1,0 +1,33 @@
+"""Surface `session`: for somebody of whom nothing may be stored, by the events that the request brings."""
+
+from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
+from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.pipeline import Pipeline
+from serving.pipelines.sources import PER_SOURCE, Consumed, Matching, Model, Popular
+from serving.pipelines.stages import Drop, GenreCap, Hydrate, Rank, Retrieve, Score, Select
+from serving.surfaces.parts import Parts
+
+
+def session(parts: Parts) -> Pipeline:
+    """The candidates and the ranker of `home`; no user is read, no impression is logged."""
+    return Pipeline(
+        "session",
+        Hydrate(),
+        Retrieve(
+            Consumed(),
+            Matching(),
+            Model(Covisited(k=150)),
+            Model(Trending(k=100)),
+            Model(Session(k=60)),
+            Model(Collaborative(k=100, k_sharp=60)),
+            Model(Content(k=20)),
+            Model(Exploration(k=20)),
+            Popular(k=PER_SOURCE),
+        ),
+        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Score(),
+        Rank(),
+        GenreCap(at_most=3, among=10),
+        Select(),
+        observe=parts.observe,
+    )
