@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ops.bench.api import BenchError
 from ops.bench.fault_proxy import Fault, FaultProxy, fault_proxy
@@ -138,8 +138,14 @@ def _delivered(settings: Settings, base_url: str, trial: Trial, before: tuple[in
     then, counted = before
     n_queued = asyncio.run(_counted(base_url))["queued"] - counted["queued"]
     n_dropped = asyncio.run(_counted(base_url))["dropped"] - counted["dropped"]
-    wait_until(lambda: _n_impressions(settings) - then >= n_queued, _DRAINED)
-    arrived = _n_impressions(settings) - then
+    arrived = 0
+
+    def all_there() -> bool:
+        nonlocal arrived
+        arrived = _n_impressions(settings) - then
+        return arrived >= n_queued
+
+    wait_until(all_there, _DRAINED)
     return Figure(
         f"{trial.name}: impressions lost or twice",
         abs(n_queued + n_dropped - arrived),
@@ -163,7 +169,23 @@ async def _counted(base_url: str) -> dict[str, float]:
 
 
 def _n_impressions(settings: Settings) -> int:
-    """Return how many messages the topic has had."""
+    """Return how many messages the topic has had. Raise `BenchError` when no broker leads it for long."""
+    found: list[int] = []
+    reasons = ["it does not answer"]
+
+    def asked() -> bool:
+        try:
+            found.append(_ask_for_ends(settings))
+        except KafkaException as error:  # it stood still, and has lost the lead of its partitions for a moment
+            reasons.append(error.args[0].str())
+        return bool(found)
+
+    if not wait_until(asked, _DRAINED):
+        raise BenchError(f"Kafka does not say how many impressions it has: {reasons[-1]}")
+    return found[-1]
+
+
+def _ask_for_ends(settings: Settings) -> int:
     name = IMPRESSIONS.full_name(settings)
     consumer = Consumer({"bootstrap.servers": settings.kafka_brokers, "group.id": "freshet-bench"})
     try:
