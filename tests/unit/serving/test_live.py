@@ -170,6 +170,8 @@ async def test_what_a_list_refuses_is_refused_before_the_stream(system: System) 
     for params in ({"limit": "0"}, {"surface": "nothing"}, {"filter": "nothing=1"}, {"what": "1"}):
         status, problem = await system.call("GET", LIVE, **params)
         assert (status, problem["field"]) == (400, next(iter(params)))
+    assert (await system.call("GET", LIVE, surface="because", item="nope"))[0] == 404
+    assert (await system.call("GET", LIVE, surface="home", window="1d"))[0] == 400
 
 
 async def test_without_redis_a_list_stays_and_hears_of_what_this_process_is_told(system: System) -> None:
