@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from ops.bench.report import Figure, Report
+    from ops.bench.report import Report
     from ops.datasets import Dataset
     from state.settings import Settings
 
@@ -108,12 +108,10 @@ def faults(
     as_json: _Json = False,
 ) -> None:
     """Lists and feedback while Redis is slow, lossy or gone and Kafka hangs: latency, and what is answered."""
-    from ops.bench import faults as bench
-    from ops.bench.serving import known_users
-    from ops.bench.systems import pids
+    from ops.bench import robustness as bench
 
     with _system(False, data) as settings:
-        _finish([bench.measure(settings, known_users(settings, _N_USERS), pids(settings)["kafka"], seconds)], as_json)
+        _finish([bench.faults(settings, seconds)], as_json)
 
 
 def feedback(
@@ -123,27 +121,10 @@ def feedback(
     as_json: _Json = False,
 ) -> None:
     """Post feedback and read at once: none of the lists may be stale. Flows running, late by 10 s, and stopped."""
-    import asyncio
-    import uuid
-
-    from ops.bench import feedback as bench
-    from ops.bench.hides import frozen
-    from ops.bench.systems import flow_pids
-    from ops.lag import wait_until_caught_up
-    from ops.stack.status import address
-
-    def measured(what: str) -> "list[Figure]":
-        return asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], what))
+    from ops.bench import robustness as bench
 
     with _system(running, data) as settings:
-        flows = flow_pids(settings).values()
-        found = [measured("running")]
-        with bench.lagging(flows):
-            found.append(measured(f"late by up to {bench.LAG_S:.0f} s"))
-        with frozen(flows):
-            found.append(measured("stopped"))
-        wait_until_caught_up(settings, _CATCH_UP_S)
-        _finish([bench.report(*found)], as_json)
+        _finish([bench.feedback(settings, n)], as_json)
 
 
 def live(
@@ -154,16 +135,10 @@ def live(
     as_json: _Json = False,
 ) -> None:
     """Hold many live lists open on one worker, and time how long a change takes to reach its user's."""
-    import asyncio
-    import uuid
-
-    from ops.bench import live as bench
-    from ops.bench.systems import pids
-    from ops.stack.status import address
+    from ops.bench import robustness as bench
 
     with _system(False, data) as settings:
-        run_id, pid = uuid.uuid4().hex[:8], pids(settings)["serving"]
-        _finish([asyncio.run(bench.measure(address(settings), pid, connections, changes, rate, run_id))], as_json)
+        _finish([bench.live(settings, connections, changes, rate)], as_json)
 
 
 def engine(
@@ -230,10 +205,12 @@ def run_all(
     seconds: Annotated[float, typer.Option(min=1, help="Of each serving measurement.")] = 10.0,
     clicks: Annotated[int, typer.Option(min=10, help="Of each freshness measurement.")] = 200,
     n_hides: Annotated[int, typer.Option("--hides", min=1)] = 1000,
+    n_feedback: Annotated[int, typer.Option("--feedback", min=100)] = 10_000,
     kills: Annotated[int, typer.Option(min=1, help="Of each flow.")] = 1,
     as_json: _Json = False,
 ) -> None:
     """All benchmarks, one after the other, on a system that starts empty; recovery on another one."""
+    from ops.bench import robustness
     from ops.bench.systems import own_system
 
     console = _console()
@@ -250,6 +227,9 @@ def run_all(
             run(lambda: _serving(settings, seconds))
             run(lambda: _freshness(settings, clicks, 100.0))
             run(lambda: _hides(settings, n_hides))
+            run(lambda: robustness.feedback(settings, n_feedback))
+            run(lambda: robustness.live(settings, 1000, 500, 50.0))
+            run(lambda: robustness.faults(settings, seconds))
         run(lambda: _recovery(dataset, kills, _KILLS_AT_PER_S, console))
     _finish(reports, as_json, shown=True)
 

@@ -1,10 +1,10 @@
 """Surface `home`: what this user would take next."""
 
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import PER_SOURCE, Consumed, Matching, Model, Popular
-from serving.pipelines.stages import Drop, GenreCap, Hydrate, Rank, ReadUser, Retrieve, Score, Select
+from serving.pipelines.sources import PER_SOURCE, Consumed, Matching, Model, Pinned, Popular, Promoted
+from serving.pipelines.stages import Boost, Drop, Hydrate, Rank, ReadUser, Rerank, Retrieve, Score, Select
 from serving.surfaces.parts import Parts
 
 
@@ -15,6 +15,8 @@ def home(parts: Parts) -> Pipeline:
         ReadUser(parts.users, parts.lists),
         Hydrate(),
         Retrieve(
+            Pinned(),
+            Promoted(),
             Consumed(),
             Matching(),
             Model(Covisited(k=150)),
@@ -26,10 +28,11 @@ def home(parts: Parts) -> Pipeline:
             Popular(k=PER_SOURCE),
             lists=parts.lists,
         ),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(parts.lists),
+        Boost(),
         Rank(),
-        GenreCap(at_most=3, among=10),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions,),
         observe=parts.observe,

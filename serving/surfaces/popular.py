@@ -1,9 +1,9 @@
 """Surface `popular`: what most people take these days."""
 
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import Consumed, Popular
-from serving.pipelines.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
+from serving.pipelines.sources import Consumed, Pinned, Popular, Promoted
+from serving.pipelines.stages import Boost, Drop, Rank, ReadUser, Rerank, Retrieve, ScoreBy, Select
 from serving.surfaces.parts import Parts
 
 
@@ -12,10 +12,12 @@ def popular(parts: Parts) -> Pipeline:
     return Pipeline(
         "popular",
         ReadUser(parts.users),
-        Retrieve(Consumed(), Popular()),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Retrieve(Pinned(), Promoted(), Consumed(), Popular()),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         ScoreBy(Popular()),
+        Boost(),
         Rank(),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions,),
         observe=parts.observe,

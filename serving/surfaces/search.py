@@ -1,9 +1,9 @@
 """Surface `search`: what a text finds, in the user's order."""
 
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.sources import TextMatch
-from serving.pipelines.stages import BlendText, Drop, Hydrate, Rank, ReadUser, Retrieve, Score, Select
+from serving.pipelines.stages import BlendText, Boost, Drop, Hydrate, Rank, ReadUser, Rerank, Retrieve, Score, Select
 from serving.surfaces.parts import Parts
 
 
@@ -14,10 +14,12 @@ def search(parts: Parts) -> Pipeline:
         ReadUser(parts.users),
         Hydrate(),
         Retrieve(TextMatch(parts.text)),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
         BlendText(),
+        Boost(),
         Rank(),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions,),
         observe=parts.observe,

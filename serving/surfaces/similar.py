@@ -1,10 +1,10 @@
 """Surface `similar`: more like this item."""
 
 from online_models.sources import Alike, Covisited, Nearest, Session
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import Matching, Model, Popular
-from serving.pipelines.stages import Drop, Hydrate, Rank, ReadUser, Retrieve, Score, Select
+from serving.pipelines.sources import Matching, Model, Pinned, Popular, Promoted
+from serving.pipelines.stages import Boost, Drop, Hydrate, Rank, ReadUser, Rerank, Retrieve, Score, Select
 from serving.surfaces.parts import Parts
 
 
@@ -14,10 +14,21 @@ def similar(parts: Parts) -> Pipeline:
         "similar",
         ReadUser(parts.users),
         Hydrate(),
-        Retrieve(Matching(), Model(Covisited()), Model(Session()), Model(Nearest()), Model(Alike()), Popular(k=100)),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Retrieve(
+            Pinned(),
+            Promoted(),
+            Matching(),
+            Model(Covisited()),
+            Model(Session()),
+            Model(Nearest()),
+            Model(Alike()),
+            Popular(k=100),
+        ),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
+        Boost(),
         Rank(),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions,),
         observe=parts.observe,

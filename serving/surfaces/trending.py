@@ -1,9 +1,9 @@
 """Surface `trending`: what is taken most at the moment."""
 
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import Consumed, Popular, Trending
-from serving.pipelines.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
+from serving.pipelines.sources import Consumed, Pinned, Popular, Promoted, Trending
+from serving.pipelines.stages import Boost, Drop, Rank, ReadUser, Rerank, Retrieve, ScoreBy, Select
 from serving.surfaces.parts import Parts
 
 
@@ -12,10 +12,12 @@ def trending(parts: Parts) -> Pipeline:
     return Pipeline(
         "trending",
         ReadUser(parts.users),
-        Retrieve(Consumed(), Trending(), Popular()),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Retrieve(Pinned(), Promoted(), Consumed(), Trending(), Popular()),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         ScoreBy(Trending()),
+        Boost(),
         Rank(),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions,),
         observe=parts.observe,

@@ -3,20 +3,21 @@
 from serving.pipelines.ladder import MAX_SCORED
 from serving.pipelines.stages.candidates import Hydrate, HydrateUser, Retrieve
 from serving.pipelines.stages.dropping import Drop
-from serving.pipelines.stages.ranking import GenreCap, Rank, Select
+from serving.pipelines.stages.ranking import Boost, Rank, Rerank, Select
 from serving.pipelines.stages.reading import NewestTaken, ReadUser
 from serving.pipelines.stages.scoring import BlendText, Score, ScoreBy
 
 __all__ = [
     "MAX_SCORED",
     "BlendText",
+    "Boost",
     "Drop",
-    "GenreCap",
     "Hydrate",
     "HydrateUser",
     "NewestTaken",
     "Rank",
     "ReadUser",
+    "Rerank",
     "Retrieve",
     "Score",
     "ScoreBy",

@@ -164,3 +164,16 @@ async def test_the_last_list_outlives_a_new_load_of_everything(system: System) -
     found = [item["item_id"] for item in answer["items"]]
     assert before[1] not in found
     assert len(set(before) & set(found)) == 19
+
+
+async def test_feedback_just_given_is_known_when_the_state_cannot_be_read(system: System) -> None:
+    """R5, R10: it is in Redis, which is late."""
+    first, second, *_ = await system.ids("u1")
+    for item, kind in ((first, "dislike"), (second, "hide")):
+        await system.call("POST", "/v1/users/u1/feedback", {"item_id": item, "type": kind, "ts": NOW_MS})
+    system.store.lost = True
+    _, answer = await system.call("GET", LIST, limit=60)
+    assert answer["state"]["user_ts"] == NOW_MS
+    assert not {first, second} & {item["item_id"] for item in answer["items"]}
+    assert (await system.call("DELETE", "/v1/users/u1"))[0] == 202
+    assert (await system.call("GET", LIST))[1]["state"]["user_ts"] is None

@@ -86,7 +86,7 @@ async def test_a_list_comes_at_once_and_again_with_each_change(system: System) -
         second, answer = await stream.list()
         assert (answer["state"]["pending"], second) != (0, first)
         changes = Changes()
-        changes.put(USER_PROFILE, "u1", UserProfile(recent=[RecentItem("m2", "click", 5)], seen={"m2": 5}, last_ts=5))
+        changes.put(USER_PROFILE, "u1", UserProfile(recent=[RecentItem("m2", 5, "click")], seen={"m2": 5}, last_ts=5))
         system.flows.commit(changes)
         third, answer = await stream.list()
         assert third not in (first, second)
