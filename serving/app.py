@@ -73,9 +73,11 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         troubles = operation.troubles_of(mirror, log)
         return troubles if control.degraded is None else troubles | {"rules": control.degraded}
 
+    remembered = LastLists()
+    known.on_erase = remembered.forget
     impressions = ImpressionLog(log.impressions)
     surfaces = declare(
-        Parts(known, lambda: mirror.withheld, mirror.text, LastLists(), impressions, telemetry.observe_stage)
+        Parts(known, lambda: mirror.withheld, mirror.text, remembered, impressions, telemetry.observe_stage)
     )
     watching = LiveUsers(store)
     known.on_local = watching.changed

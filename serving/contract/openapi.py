@@ -71,12 +71,13 @@ OPERATIONS = (
         "delete", _USER, "Forget a user, everywhere", answers.EraseAnswer, status=202, problems=(400, 429)
     ),
     Operation(
-        "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer, queries.RecommendationQuery
+        "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer,
+        queries.RecommendationQuery, problems=(400, 404),
     ),
     Operation(
         "get", f"{_USER}/recommendations/live",
         "The same as server-sent events: a new list within a second of each change of the user's state",
-        "text/event-stream", queries.RecommendationQuery,
+        "text/event-stream", queries.RecommendationQuery, problems=(400, 404),
     ),
     Operation(
         "post", f"{_USER}/feedback", "Explicit feedback: in the user's very next list", answers.FeedbackAnswer,

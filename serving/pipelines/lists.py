@@ -68,8 +68,10 @@ class Lists:
         self._troubles = troubles
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    def check(self, query: ListQuery) -> None:
-        """Raise `ProblemError` for what no live list can have."""
+    def check(self, query: ListQuery, about: str | None) -> None:
+        """Raise `ProblemError` for what no live list can have or be about."""
+        if about is not None and self._mirror.current.slot(about) is None:
+            raise ProblemError(404, f"item {about!r} is not known", field="item_id")
         if query.page is not None:
             raise ProblemError(400, "page: a live list has none", field="page")
         _wanted(query, self._mirror.current)
@@ -187,10 +189,10 @@ def state_used(slate: Slate, mirror: Mirror) -> StateUsed:
     """Return how old what a finished slate was made from is."""
     user = slate.user
     age_ms = mirror.age_ms
-    source: Literal["redis", "memory", "last list", "none"] = "none"
+    source: Literal["redis", "memory", "last list", "request", "none"] = "none"
     user_ts = None
     if user is not None and slate.user_id is not None:
-        source = "redis" if user.from_redis else "memory"
+        source = "request" if slate.user_id is None else "redis" if user.from_redis else "memory"
         if user.profile is not None:
             user_ts = user.profile.last_ts or None
     if slate.last is not None:

@@ -10,6 +10,9 @@ from falcon import testing
 from online_models.replica import Replica
 from serving.pipelines import lists as lists_module
 from serving.pipelines.ladder import LOAD, MAX_SCORED, Rung, most_scored
+from state.entries import CATALOGUE
+from state.records import Item
+from state.store import Changes
 from tests.unit.serving.system import NOW_MS, System
 
 LIST = "/v1/users/u1/recommendations"
@@ -130,3 +133,47 @@ async def test_a_list_states_how_old_its_state_is(system: System) -> None:
     assert last["user"] == "last list"
     assert last["age_ms"] >= 0
     assert (await system.call("GET", "/v1/users/u9/recommendations"))[1]["state"]["user"] == "memory"
+
+
+async def test_a_user_who_is_erased_has_no_last_list(system: System) -> None:
+    """R27"""
+    await system.call("GET", LIST)
+    assert (await system.call("DELETE", "/v1/users/u1"))[0] == 202
+    system.store.lost = True
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"]["answer"] == "contextual popularity"
+
+
+async def test_the_last_list_outlives_a_new_load_of_everything(system: System) -> None:
+    """R10: as after an outage; items that are gone by then are not in it."""
+    before = await system.ids("u1", limit=20)
+    changes = Changes()
+    changes.remove(CATALOGUE, before[1])
+    changes.upsert(CATALOGUE, "0", Item(item_id="0"))
+    system.flows.commit(changes)
+    system.store.lost = True  # ends the following, which begins anew with a complete load
+    while (await system.call("GET", "/health/ready"))[1]["degraded"] is None:
+        await asyncio.sleep(0.01)
+    system.store.lost = False
+    while (await system.call("GET", "/health/ready"))[1]["degraded"] is not None:
+        await asyncio.sleep(0.01)
+    assert "0" in await system.ids("u2", limit=61)
+    system.store.lost = True
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"]["answer"] == "cached list of this user"
+    found = [item["item_id"] for item in answer["items"]]
+    assert before[1] not in found
+    assert len(set(before) & set(found)) == 19
+
+
+async def test_feedback_just_given_is_known_when_the_state_cannot_be_read(system: System) -> None:
+    """R5, R10: it is in Redis, which is late."""
+    first, second, *_ = await system.ids("u1")
+    for item, kind in ((first, "dislike"), (second, "hide")):
+        await system.call("POST", "/v1/users/u1/feedback", {"item_id": item, "type": kind, "ts": NOW_MS})
+    system.store.lost = True
+    _, answer = await system.call("GET", LIST, limit=60)
+    assert answer["state"]["user_ts"] == NOW_MS
+    assert not {first, second} & {item["item_id"] for item in answer["items"]}
+    assert (await system.call("DELETE", "/v1/users/u1"))[0] == 202
+    assert (await system.call("GET", LIST))[1]["state"]["user_ts"] is None
