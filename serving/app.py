@@ -16,6 +16,7 @@ from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
 from serving.memory.last_lists import LastLists
 from serving.memory.mirror import Mirror
+from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
@@ -59,9 +60,16 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     def troubles() -> dict[str, str]:
         return operation.troubles_of(mirror, log)
 
-    impressions = ImpressionLog(log.impressions)
     surfaces = declare(
-        Parts(known, lambda: mirror.withheld, mirror.text, LastLists(), impressions, telemetry.observe_stage)
+        Parts(
+            users=known,
+            withheld=lambda: mirror.withheld,
+            text=mirror.text,
+            lists=LastLists(),
+            rotation=Rotation(store, known.breaker),
+            impressions=ImpressionLog(log.impressions),
+            observe=telemetry.observe_stage,
+        )
     )
     answering = Lists(mirror, surfaces, troubles)
     times = users.Times()
@@ -79,12 +87,13 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/": pages.Storefront(page),
         pages.ASSETS + "/{version}/{name}": pages.Assets(files, version),
         "/v1/events": events.Events(log.events, known),
-        "/v1/items": items.Items(log.events, mirror),
+        "/v1/items": items.Items(log.events, mirror, items.Entries(mirror, store, known)),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
         "/v1/items/{item_id}/similar": lists.Similar(answering),
         "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
+        "/v1/users/{user_id}/onboarding": users.UserOnboarding(known, log.events, times),
         "/v1/sessions/recommendations": lists.Session(answering, known),
         "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),

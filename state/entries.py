@@ -21,6 +21,7 @@ from state.records import (
     Item,
     ItemRow,
     SessionProfile,
+    Shown,
     UserProfile,
     UserRow,
     UserVectorRow,
@@ -103,6 +104,9 @@ SESSION = Entry("v1:session:{id}", SessionProfile, ttl=timedelta(days=1))
 
 # serving -> serving, until flows.features has applied the event: hash event_id -> CleanEvent
 OVERLAY = Entry("v1:user:{id}:overlay", CleanEvent, ttl=timedelta(days=30))
+
+# serving -> serving, for lists that rotate
+SHOWN = Entry("v1:user:{id}:shown", Shown, ttl=timedelta(days=7))
 
 # flows.catalogue -> flows.features, serving; field: item_id
 CATALOGUE = Table("catalogue", feed="catalogue", record=Item)

@@ -128,12 +128,14 @@ class TableChanges:
 
 
 class AsyncStore(Protocol):
-    """What serving reads, and the overlay that it writes. Every method raises `StoreUnavailableError`."""
+    """What serving reads, and the little that it writes. Every method raises `StoreUnavailableError`."""
 
     async def user_state(self, user_id: str, session_id: str | None = None) -> UserState:
         """Read profile, overlay and session at one instant, in one round trip."""
 
     async def get(self, entry: Entry[T], entity_id: str) -> T | None: ...
+
+    async def put(self, entry: Entry[T], entity_id: str, value: T) -> None: ...
 
     async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]: ...
 

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.context import Context
-from online_models.expressions import Expression
+from online_models.expressions import Boost, Expression
 from online_models.replica import Replica
 from serving.contract.answers import StageReport
 from serving.contract.queries import ListQuery
 from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
 from serving.pipelines.ladder import MAX_SCORED, Rung
+from state.records import Shown
 
 _log = logging.getLogger("serving")
 
@@ -71,6 +72,10 @@ class Slate:
     user_id: str | None = None
     wanted: Expression | None = None
     """What items must fulfil."""
+    boosts: tuple[Boost, ...] = ()
+    """What multiplies scores."""
+    rotated: Shown | None = None
+    """What the user was shown lately, for a request that rotates."""
     anchor: int | None = None
     """Slot of the item that the list is about."""
     shown: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))

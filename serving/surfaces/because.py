@@ -4,7 +4,20 @@ from online_models.sources import Alike, Covisited, Nearest, Session
 from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.sources import Matching, Model, Popular
-from serving.pipelines.stages import Drop, Hydrate, HydrateUser, NewestTaken, Rank, ReadUser, Retrieve, Score, Select
+from serving.pipelines.stages import (
+    Adjust,
+    Drop,
+    Hydrate,
+    HydrateUser,
+    NewestTaken,
+    Rank,
+    ReadShown,
+    ReadUser,
+    RememberShown,
+    Retrieve,
+    Score,
+    Select,
+)
 from serving.surfaces.parts import Parts
 
 
@@ -13,14 +26,16 @@ def because(parts: Parts) -> Pipeline:
     return Pipeline(
         "because",
         ReadUser(parts.users),
+        ReadShown(parts.rotation),
         NewestTaken(),
         Hydrate(),
         Retrieve(Matching(), Model(Covisited()), Model(Session()), Model(Nearest()), Model(Alike()), Popular(k=100)),
         Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         HydrateUser(),
         Score(),
+        Adjust(),
         Rank(),
         Select(),
-        afterwards=(parts.impressions,),
+        afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,
     )

@@ -3,8 +3,20 @@
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
 from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import PER_SOURCE, Consumed, Matching, Model, Popular
-from serving.pipelines.stages import Drop, GenreCap, Hydrate, Rank, ReadUser, Retrieve, Score, Select
+from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Popular
+from serving.pipelines.stages import (
+    Adjust,
+    Drop,
+    GenreCap,
+    Hydrate,
+    Rank,
+    ReadShown,
+    ReadUser,
+    RememberShown,
+    Retrieve,
+    Score,
+    Select,
+)
 from serving.surfaces.parts import Parts
 
 
@@ -13,10 +25,12 @@ def home(parts: Parts) -> Pipeline:
     return Pipeline(
         "home",
         ReadUser(parts.users, parts.lists),
+        ReadShown(parts.rotation),
         Hydrate(),
         Retrieve(
             Consumed(),
             Matching(),
+            Liked(),
             Model(Covisited(k=150)),
             Model(Trending(k=100)),
             Model(Collaborative(k=100, k_sharp=60)),
@@ -28,9 +42,10 @@ def home(parts: Parts) -> Pipeline:
         ),
         Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(parts.lists),
+        Adjust(),
         Rank(),
         GenreCap(at_most=3, among=10),
         Select(),
-        afterwards=(parts.impressions,),
+        afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,
     )

@@ -3,7 +3,19 @@
 from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.sources import TextMatch
-from serving.pipelines.stages import BlendText, Drop, Hydrate, Rank, ReadUser, Retrieve, Score, Select
+from serving.pipelines.stages import (
+    Adjust,
+    BlendText,
+    Drop,
+    Hydrate,
+    Rank,
+    ReadShown,
+    ReadUser,
+    RememberShown,
+    Retrieve,
+    Score,
+    Select,
+)
 from serving.surfaces.parts import Parts
 
 
@@ -12,13 +24,15 @@ def search(parts: Parts) -> Pipeline:
     return Pipeline(
         "search",
         ReadUser(parts.users),
+        ReadShown(parts.rotation),
         Hydrate(),
         Retrieve(TextMatch(parts.text)),
         Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
         BlendText(),
+        Adjust(),
         Rank(),
         Select(),
-        afterwards=(parts.impressions,),
+        afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,
     )

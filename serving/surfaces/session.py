@@ -3,8 +3,8 @@
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
 from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import PER_SOURCE, Consumed, Matching, Model, Popular
-from serving.pipelines.stages import Drop, GenreCap, Hydrate, Rank, Retrieve, Score, Select
+from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Popular
+from serving.pipelines.stages import Adjust, Drop, GenreCap, Hydrate, Rank, Retrieve, Score, Select
 from serving.surfaces.parts import Parts
 
 
@@ -16,6 +16,7 @@ def session(parts: Parts) -> Pipeline:
         Retrieve(
             Consumed(),
             Matching(),
+            Liked(),
             Model(Covisited(k=150)),
             Model(Trending(k=100)),
             Model(Session(k=60)),
@@ -26,6 +27,7 @@ def session(parts: Parts) -> Pipeline:
         ),
         Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
+        Adjust(),
         Rank(),
         GenreCap(at_most=3, among=10),
         Select(),

@@ -3,7 +3,7 @@
 from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.sources import Consumed, Popular, Trending
-from serving.pipelines.stages import Drop, Rank, ReadUser, Retrieve, ScoreBy, Select
+from serving.pipelines.stages import Adjust, Drop, Rank, ReadShown, ReadUser, RememberShown, Retrieve, ScoreBy, Select
 from serving.surfaces.parts import Parts
 
 
@@ -12,11 +12,13 @@ def trending(parts: Parts) -> Pipeline:
     return Pipeline(
         "trending",
         ReadUser(parts.users),
+        ReadShown(parts.rotation),
         Retrieve(Consumed(), Trending(), Popular()),
         Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         ScoreBy(Trending()),
+        Adjust(),
         Rank(),
         Select(),
-        afterwards=(parts.impressions,),
+        afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,
     )
