@@ -34,6 +34,8 @@ def application(
             "session.timeout.ms": _SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": _SESSION_TIMEOUT_MS // 4,
             "fetch.queue.backoff.ms": 10,
+            # At its start Quix asks for the ends of each changelog, on a connection where answers wait for a fetch.
+            "fetch.wait.max.ms": 100,
         },
         producer_extra_config=producer,
         state_dir=settings.home / "quix" / member,

@@ -20,6 +20,7 @@ from state.records import (
     CleanEvent,
     Item,
     ItemRow,
+    MetricWindow,
     SessionProfile,
     Shown,
     UserProfile,
@@ -108,6 +109,13 @@ OVERLAY = Entry("v1:user:{id}:overlay", CleanEvent, ttl=timedelta(days=30))
 # serving -> serving, for lists that rotate
 SHOWN = Entry("v1:user:{id}:shown", Shown, ttl=timedelta(days=7))
 
+# flows.metrics -> serving; width (ms) -> entry, by `metric_window_id`
+METRIC_WINDOWS: Mapping[int, Entry[MetricWindow]] = {
+    60_000: Entry("v1:metrics:1m:{id}", MetricWindow, ttl=timedelta(hours=3)),
+    300_000: Entry("v1:metrics:5m:{id}", MetricWindow, ttl=timedelta(days=1)),
+    3_600_000: Entry("v1:metrics:1h:{id}", MetricWindow, ttl=timedelta(days=14)),
+}
+
 # flows.catalogue -> flows.features, serving; field: item_id
 CATALOGUE = Table("catalogue", feed="catalogue", record=Item)
 # flows.features -> serving; field: `activity_field(partition, item_id)`, a partition's share of the item's events
@@ -150,6 +158,11 @@ _feed_codec = _Codec(dict[str, list[str]])
 def activity_field(partition: int, item_id: str) -> str:
     """Name the row of `ITEM_ACTIVITY` with what one partition's users did with an item."""
     return f"{partition}:{item_id}"
+
+
+def metric_window_id(family: str, start_ms: int, partition: int) -> str:
+    """Name one partition's window in `METRIC_WINDOWS`."""
+    return f"{family}:{start_ms}:{partition}"
 
 
 def feed_key(feed: str) -> str:

@@ -251,17 +251,27 @@ class UserRow(Struct, array_like=True, frozen=True):
 
 
 class MetricResult(Struct, frozen=True, rename={"start_ms": "start", "end_ms": "end"}):
-    """What one process counted of one partition in one window of event time; JSON, the newest result holds.
+    """What one process summed of one partition in one window of event time; JSON, the newest result holds.
 
-    Readers sum over partitions. `final` says that the window is closed: later events are counted as `late_events`.
+    Readers add up partitions and apply the formulas of `state.metrics`. `final` says that the window is closed: what
+    comes later is summed with the dimension `late`, in the window of its arrival.
     """
 
-    metric: Literal["events", "late_events", "rejected"]
+    metric: str
+    """The family of sums, see `state.metrics.FAMILIES`."""
     start_ms: int
     """Epoch ms, inclusive. Of event time, of arrival for `rejected`."""
     end_ms: int
     dimensions: dict[str, str]
-    """`type` of events; `field` of rejected ones, empty where no field is to blame."""
+    """The part of the traffic: empty for all of it, else `surface`, `device`, `model`, `arm`, or two of them."""
     partition: int
-    value: int
+    sums: dict[str, int]
     final: bool
+
+
+class MetricWindow(Struct, array_like=True, frozen=True):
+    """One family's sums of one partition in one window, for the dashboard."""
+
+    final: bool
+    sums: dict[str, dict[str, int]]
+    """By cut, `flows.windowed_sums.cut_of`."""

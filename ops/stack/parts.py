@@ -50,9 +50,9 @@ class Flow:
 
 FLOWS = (
     Flow("clean", (topics.EVENTS,)),
-    Flow("metrics", (topics.CLEAN, topics.REJECTED)),
     Flow("catalogue", (topics.ITEMS,)),
     Flow("attribution", (topics.IMPRESSIONS, topics.CLEAN)),
+    Flow("metrics", (topics.CLEAN, topics.REJECTED, topics.IMPRESSIONS, topics.EXAMPLES)),
     Flow("features", (topics.CLEAN,), writes_watermark=True),
     Flow(
         "lake",

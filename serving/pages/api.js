@@ -70,7 +70,6 @@ export const feedback = (id, body) => call("POST", `/v1/users/${segment(id)}/fee
 
 /** Post one event; it is refused as a whole when it is not taken. */
 export async function event(body) {
-  if (answer.status === 401 && askForKey(key)) return call(method, path, { query, body });
   const told = await call("POST", "/v1/events", { body: { events: [body] } });
   if (told.rejected?.length) throw new RefusedError(400, { detail: told.rejected[0].error });
   return told;
