@@ -144,6 +144,8 @@ class ItemAnswer(Struct, frozen=True, kw_only=True):
     """Events by type, all time."""
     windows: dict[str, Counts]
     """`5m`, `1h`, `1d` -> events by type, up to stream time."""
+    servable: bool
+    """Whether lists may have it, as far as the process that answers knows."""
     degraded: dict[str, str] | None = None
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import falcon.asgi
 import msgspec
+import numpy as np
 
 from online_models import activity
 from online_models.expressions import ExpressionError, parse
@@ -208,9 +209,15 @@ class OneItem:
                 **known | {"item_id": item_id},
                 counts=total.counts,
                 windows=activity.windows(total, now_ms),
+                servable=self._servable(item_id),
                 degraded=degraded,
             ),
         )
+
+    def _servable(self, item_id: str) -> bool:
+        replica = self._mirror.current
+        slot = replica.slot(item_id)
+        return slot is not None and item_id not in self._mirror.withheld and bool(replica.servable(np.array([slot]))[0])
 
     async def on_patch(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, item_id: str) -> None:
         """Replace the given fields (RFC 7396: null takes a field's value away)."""
