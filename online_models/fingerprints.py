@@ -39,7 +39,7 @@ class Fingerprints:
 
     def pack(self, slots: Slots) -> bytes:
         """Return the fingerprints of some items, `SIZE` bytes each."""
-        return self._packed[slots].tobytes()
+        return self._packed.take(slots, axis=0).tobytes()
 
     def find(self, packed: bytes) -> Slots:
         """Return the slots of the items that `pack` was given, in whichever process; unknown ones are left out."""
