@@ -71,7 +71,7 @@ class Columns:
 
     def servable(self, slots: Slots) -> NDArray[np.bool_]:
         """Return False where an item is hidden or gone."""
-        return np.asarray(self.present[slots] & ~self.catalogue.hidden[slots])
+        return self.workspace.admits(slots)
 
     def forget(self, slots: Slots) -> None:
         """Empty the items' rows and take them out of all lists."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-from online_models.arrays import Slots, as_slots
+import numpy as np
+
+from online_models.arrays import Slots
 
 
 class ItemSlots:
@@ -61,4 +63,4 @@ class ItemSlots:
 
     def known(self, item_ids: Iterable[str]) -> Slots:
         """Return the slots of those of the items that have one, in order."""
-        return as_slots(slot for item_id in item_ids if (slot := self._slots.get(item_id)) is not None)
+        return np.array([slot for slot in map(self._slots.get, item_ids) if slot is not None], np.int32)

@@ -16,7 +16,8 @@ from online_models.engine.context import Context
 from online_models.engine.defaults import default_weights
 from online_models.engine.factors import ItemFactors
 from online_models.engine.history import Steps
-from online_models.engine.items import N_EVENTS
+from online_models.engine.items import N_EVENTS, ItemTable
+from online_models.engine.popular import TopList
 from online_models.engine.scorer import Scorer, SnapshotVersionError
 from online_models.expressions import Expression
 from online_models.fingerprints import Fingerprints
@@ -68,6 +69,8 @@ class Replica:
         """Of the catalogue's items."""
         self._learner_slots: dict[int, int] = {}
         """Own slot -> the learner's."""
+        self._learned: dict[str, int] = {}
+        """Item that the learner knows -> own slot."""
         self._given: dict[int, tuple[int, float]] = {}
         """Own slot -> when the learner gave the item its slot."""
         self._model_rows: dict[str, BlobRow] = {}
@@ -144,17 +147,15 @@ class Replica:
 
     def context(self, user: UserView, repeats: bool = False) -> Context:
         """Resolve a user's view; once per request, before sources and inputs."""
-        slots = np.fromiter((self._known(item_id) for item_id in user.items), np.int32, len(user.items))
-        known = slots != NO_ITEM
+        slots = list(map(self._learned.get, user.items))
+        known = [k for k, slot in enumerate(slots) if slot is not None]
         steps = Steps(
-            slots[known], np.array(user.times)[known], np.array(user.positive, np.bool_)[known], user.n_events
+            np.array([slots[k] for k in known], np.int32),
+            np.array([user.times[k] for k in known], np.float64),
+            np.array([user.positive[k] for k in known], np.bool_),
+            user.n_events,
         )
         return Context(self.columns, steps, user.now_ms / 1000.0, repeats, user.genres)
-
-    def _known(self, item_id: str) -> int:
-        """Return the slot of an item that the learner knows."""
-        slot = self._items.get(item_id)
-        return NO_ITEM if slot is None or slot not in self._learner_slots else slot
 
     def popular(
         self, k: int, now_ms: int, half_life: str = "8d", where: NDArray[np.bool_] | None = None
@@ -164,16 +165,25 @@ class Replica:
         `half_life` is `12h` or `8d`; `where` is a mask over all slots. Items without any event come last, lowest slot
         first, so that the list is full when enough items match.
         """
+        slots = self.popular_slots(k, now_ms, half_life, where)
         table = self.columns.items
-        top = table.fast if half_life == "12h" else table.slow
-        slots = self._allowed(top.ids[: 2 * k], where)[:k]  # hardly ever are as many refused
-        if len(slots) < k:
+        return slots, table.popularity(slots, _top(table, half_life).column, now_ms / 1000.0)
+
+    def popular_slots(
+        self, k: int, now_ms: int, half_life: str = "8d", where: NDArray[np.bool_] | None = None
+    ) -> Slots:
+        """Return the items that `popular` returns."""
+        table = self.columns.items
+        top = _top(table, half_life)
+        if where is None:
+            slots = self.columns.workspace.first_admitted(top.ids, k)
+        else:
             slots = self._allowed(top.ids, where)[:k]
         if len(slots) < k:
             everything = self._allowed(np.arange(self.n_slots, dtype=np.int32), where)
             keys = table.popularity(everything, top.column, now_ms / 1000.0)
             slots = everything[np.lexsort((everything, -keys))[:k]]
-        return slots, table.popularity(slots, top.column, now_ms / 1000.0)
+        return slots
 
     def trending(
         self, k: int, window: str, now_ms: int, where: NDArray[np.bool_] | None = None
@@ -248,6 +258,7 @@ class Replica:
         columns = self.columns
         gone = [slot for item_id, row in rows.items() if row is None and (slot := self._items.get(item_id)) is not None]
         for slot in gone:
+            self._learned.pop(self.item_id(slot), None)
             learner_slot = self._learner_slots.pop(slot, None)
             if learner_slot is not None and self._translated(learner_slot) == slot:
                 self._translate(learner_slot, NO_ITEM)
@@ -260,6 +271,7 @@ class Replica:
             if row is not None:
                 slot = self._slot(item_id)
                 columns.set_present(slot, True)
+                self._learned[item_id] = slot
                 self._learner_slots[slot] = row.slot
                 self._translate(row.slot, slot)
                 columns.items.restore(slot, row.counts)
@@ -352,3 +364,7 @@ class Replica:
         if table is NEIGHBOURS:
             return {item_id: BlobRow(columns.neighbours.row(slot)) for item_id, slot in known.items()}
         return dict(self._model_rows)
+
+
+def _top(table: ItemTable, half_life: str) -> TopList:
+    return table.fast if half_life == "12h" else table.slow

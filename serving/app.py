@@ -3,6 +3,7 @@
 import gc
 import logging
 from importlib import resources
+from typing import Any
 
 import falcon.asgi
 import msgspec
@@ -15,12 +16,13 @@ from serving.access.rates import Rates, rates_path
 from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
 from serving.memory.last_lists import LastLists
+from serving.memory.live_users import CLOSING, LiveUsers
 from serving.memory.mirror import Mirror
 from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
-from serving.resources import events, items, lists, operation, pages, users
+from serving.resources import events, items, lists, live, operation, pages, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from state.redis_store import AsyncRedisStore
@@ -36,16 +38,20 @@ _GC_THRESHOLDS = (20_000, 20, 20)
 class Lifespan:
     """Falcon middleware: starts and stops what runs beside requests."""
 
-    def __init__(self, mirror: Mirror, store: AsyncStore, known: Users, log: EventLog) -> None:
+    def __init__(self, mirror: Mirror, store: AsyncStore, known: Users, log: EventLog, live: LiveUsers) -> None:
         self._mirror = mirror
         self._store = store
         self._users = known
         self._event_log = log
+        self._live = live
 
-    async def process_startup(self, scope: object, event: object) -> None:
+    async def process_startup(self, scope: dict[str, Any], event: object) -> None:
+        scope.get("state", {})[CLOSING] = self._live.close  # what never ends by itself: servers wait for it
         await self._mirror.start()
+        self._live.start()
 
     async def process_shutdown(self, scope: object, event: object) -> None:
+        await self._live.aclose()
         await self._mirror.aclose()
         await self._users.breaker.aclose()
         self._event_log.close()
@@ -71,6 +77,8 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
             observe=telemetry.observe_stage,
         )
     )
+    watching = LiveUsers(store)
+    known.on_local = watching.changed
     answering = Lists(mirror, surfaces, troubles)
     times = users.Times()
     page, files, version = pages.load()
@@ -81,7 +89,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         origins = "*" if "*" in settings.cors_origins else settings.cors_origins
         app.add_middleware(falcon.CORSMiddleware(allow_origins=origins, expose_headers=["retry-after"]))
     app.add_middleware(guard(settings))
-    app.add_middleware(Lifespan(mirror, store, known, log))
+    app.add_middleware(Lifespan(mirror, store, known, log, watching))
     problems.install(app)
     for route, resource in {
         "/": pages.Storefront(page),
@@ -92,6 +100,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/items/{item_id}/similar": lists.Similar(answering),
         "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
+        "/v1/users/{user_id}/recommendations/live": live.LiveRecommendations(answering, known, watching),
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
         "/v1/users/{user_id}/onboarding": users.UserOnboarding(known, log.events, times),
         "/v1/sessions/recommendations": lists.Session(answering, known),

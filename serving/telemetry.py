@@ -25,6 +25,7 @@ MESSAGES = Counter(
     "freshet_messages", "Events and items posted: acknowledged by Kafka, pending or rejected", ["result"]
 )
 IMPRESSIONS = Counter("freshet_impressions", "Lists logged", ["result"])
+LIVE = Gauge("freshet_live_lists", "Live lists that are open", multiprocess_mode="livesum")
 REPLICA_ITEMS = Gauge("freshet_replica_items", "Servable items in memory", multiprocess_mode="min")
 REPLICA_FRESH = Gauge("freshet_replica_fresh", "1 while the memory follows Redis", multiprocess_mode="min")
 QUEUED = Gauge("freshet_kafka_queued", "Messages that wait for Kafka", ["outbox"], multiprocess_mode="livesum")

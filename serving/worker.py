@@ -8,6 +8,7 @@ from prometheus_client import multiprocess
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
+from serving.memory.live_users import CLOSING
 from serving.telemetry import MULTIPROCESS_DIR
 
 
@@ -45,6 +46,12 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+
+    def shutdown(self) -> None:
+        closing = self.app_state.get(CLOSING)
+        if closing is not None:
+            closing()  # live lists end now, whole, and not when the server has waited long enough
+        super().shutdown()
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]

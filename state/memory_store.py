@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from state.entries import OVERLAY, SESSION, USER_PROFILE, Entry, Table
 from state.records import CleanEvent, Watermark
-from state.store import Changes, TableChanges, UserState, is_written
+from state.store import Changed, Changes, TableChanges, UserState, UserWatch, is_written
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ class MemoryStore:
         self._tables: dict[str, dict[str, bytes]] = {}
         self._overlays: dict[str, dict[str, bytes]] = {}
         self._watermarks: dict[str, dict[tuple[str, int], Watermark]] = {}
+        self._watches: list[MemoryUserWatch] = []
         self._followers: list[asyncio.Queue[dict[Table[Any], list[str]]]] = []
 
     def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
@@ -56,16 +57,24 @@ class MemoryStore:
             for table, rows in changes.rows.items()
         }
         _update(self._entries, entries)
+        for entry, user_id in changes.entries:
+            if entry is USER_PROFILE:
+                self._told(user_id)
         for name, rows in tables.items():
             _update(self._tables.setdefault(name, {}), rows)
         for user_id, event_ids in changes.settled.items():
             for event_id in event_ids:
                 self._overlays.get(user_id, {}).pop(event_id, None)
+            self._told(user_id)
         for flow, marks in changes.watermarks.items():
             self._watermarks.setdefault(flow, {}).update(marks)
         if changes.rows:
             for follower in self._followers:
                 follower.put_nowait({table: list(rows) for table, rows in changes.rows.items()})
+
+    def _told(self, user_id: str) -> None:
+        for watch in self._watches:
+            watch.tell(user_id)
 
 
 def _update(stored: dict[str, bytes], changed: dict[str, bytes | None]) -> None:
@@ -74,6 +83,37 @@ def _update(stored: dict[str, bytes], changed: dict[str, bytes | None]) -> None:
             stored.pop(key, None)
         else:
             stored[key] = value
+
+
+class MemoryUserWatch:
+    """`UserWatch` of writers in the same event loop."""
+
+    def __init__(self, watches: "list[MemoryUserWatch]", changed: Changed) -> None:
+        self._watches = watches
+        self._changed = changed
+        self._users: set[str] = set()
+
+    async def open(self) -> None:
+        self._watches.append(self)
+
+    async def add(self, user_id: str) -> None:
+        self._users.add(user_id)
+
+    def discard(self, user_id: str) -> None:
+        self._users.discard(user_id)
+
+    def tell(self, user_id: str) -> None:
+        """Note a write."""
+        if user_id in self._users:
+            self._users.discard(user_id)
+            self._changed(user_id)
+
+    async def lost(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def aclose(self) -> None:
+        if self in self._watches:
+            self._watches.remove(self)
 
 
 class AsyncMemoryStore:
@@ -102,6 +142,7 @@ class AsyncMemoryStore:
     async def add_overlay(self, *events: CleanEvent) -> None:
         for event in events:
             self._store._overlays.setdefault(event.user_id, {})[event.event_id] = OVERLAY.codec.encode(event)
+            self._store._told(event.user_id)
 
     async def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
         return self._store.watermarks(flow)
@@ -127,6 +168,9 @@ class AsyncMemoryStore:
                 )
         finally:
             self._store._followers.remove(queue)
+
+    def watch_users(self, changed: Changed) -> UserWatch:
+        return MemoryUserWatch(self._store._watches, changed)
 
     async def ping(self) -> None: ...
 

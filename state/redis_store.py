@@ -17,8 +17,9 @@ from state import entries
 from state.entries import FEED_RETENTION, OVERLAY, SESSION, USER_PROFILE, Entry, Table
 from state.records import CleanEvent, Watermark
 from state.settings import Settings
-from state.store import Changes, StoreUnavailableError, TableChanges, UserState, is_written
+from state.store import Changed, Changes, StoreUnavailableError, TableChanges, UserState, UserWatch, is_written
 from state.user_reads import UserReads
+from state.user_watch import RedisUserWatch
 
 T = TypeVar("T")
 
@@ -190,6 +191,7 @@ class AsyncRedisStore:
 
     def __init__(self, settings: Settings, timeout_s: float = 0.05) -> None:
         self._key = _Keys(settings)
+        self._url = settings.redis_url
         # Never retried here: the caller knows what a request can wait for, and `follow` must notice a restart.
         never = redis.asyncio.retry.Retry(NoBackoff(), 0)
         self._redis = redis.asyncio.Redis.from_url(
@@ -264,6 +266,9 @@ class AsyncRedisStore:
             wanted = {by_name[name]: list(rows) for name, rows in changed.items() if name in by_name}
             found = await self._get_rows(self._feed_redis, wanted)
             yield TableChanges({table: dict.fromkeys(names) | found[table] for table, names in wanted.items()})
+
+    def watch_users(self, changed: Changed) -> UserWatch:
+        return RedisUserWatch(self._url, self._key, changed)
 
     async def ping(self) -> None:
         with _available():

@@ -5,7 +5,7 @@ that says so, in one transaction. So the state is always that of a definite offs
 empty Redis means the start of the log.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -127,6 +127,31 @@ class TableChanges:
     """True for a full load: rows that are not in it no longer exist."""
 
 
+Changed = Callable[[str | None], None]
+"""Takes a user id, None when it may be anybody."""
+
+
+class UserWatch(Protocol):
+    """Tells when users' profiles or overlays are written, by whomever."""
+
+    async def open(self) -> None:
+        """Raise `StoreUnavailableError`; everything may have changed before this."""
+
+    async def add(self, user_id: str) -> None:
+        """From the return of this on, the user's next change is told: once, then this has to be called again.
+
+        Raise `StoreUnavailableError`.
+        """
+
+    def discard(self, user_id: str) -> None:
+        """Tell no more of this user, or hardly."""
+
+    async def lost(self) -> None:
+        """Wait for the end: `StoreUnavailableError`."""
+
+    async def aclose(self) -> None: ...
+
+
 class AsyncStore(Protocol):
     """What serving reads, and the little that it writes. Every method raises `StoreUnavailableError`."""
 
@@ -150,6 +175,9 @@ class AsyncStore(Protocol):
         What one commit changed in tables of one feed is yielded together. A reader that was away for long gets a
         complete load again. `StoreUnavailableError` ends the iteration; following anew begins with a complete load.
         """
+
+    def watch_users(self, changed: Changed) -> UserWatch:
+        """Return a watch, to be opened, that calls `changed` in the event loop."""
 
     async def ping(self) -> None: ...
 

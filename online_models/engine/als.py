@@ -119,6 +119,36 @@ def fold_in(
 
 
 @jit
+def fold_in_each(
+    vectors: NDArray[np.float32],
+    gramians: NDArray[np.float64],
+    regularisation: NDArray[np.float64],
+    confidence: NDArray[np.float64],
+    models: NDArray[np.int64],
+    fading: NDArray[np.float64],
+    newest: NDArray[np.int64],
+    history: NDArray[np.int32],
+    positive: NDArray[np.bool_],
+    out: NDArray[np.float32],
+) -> None:
+    """Solve several user vectors, row by row: of which model, with which fading, from how many of the newest steps."""
+    for k in range(len(out)):
+        m = models[k]
+        fold_in(
+            vectors[m],
+            gramians[m],
+            regularisation[m],
+            confidence[m],
+            history,
+            positive,
+            history.size,
+            fading[k],
+            newest[k],
+            out[k],
+        )
+
+
+@jit
 def replace_vector(gramian: NDArray[np.float64], old: NDArray[np.float32], new: NDArray[np.float32]) -> None:
     """Correct a Gramian for a changed vector and store it."""
     for r in range(RANK):

@@ -1,5 +1,6 @@
 """What the catalogue says of items, and how it matches the user's newest steps."""
 
+import math
 import zlib
 from collections.abc import Mapping
 
@@ -22,6 +23,9 @@ SLOW, FAST = 0.95, 0.7
 
 OTHER = 0.3
 """Weight of a step that was not positive."""
+
+NO_LIKINGS = np.zeros(N_BUCKETS, np.float32)
+"""Of somebody of whom none are known."""
 
 _YEAR = 365.25
 _EPOCH = 1970.0
@@ -62,52 +66,40 @@ def taste_of(
 def match(
     labels: NDArray[np.int16],
     years: NDArray[np.float32],
-    history: NDArray[np.int32],
-    positive: NDArray[np.bool_],
     items: NDArray[np.int32],
     year: float,
-    likings: NDArray[np.float32],
+    tastes: NDArray[np.float32],
+    mean_year: float,
     out: NDArray[np.float32],
 ) -> None:
     """Write slow taste, fast taste, distance in release years and years since release, shape (n, 4).
 
     A taste is the share of the history's labels, weighted by recency, that an item's labels have; 0 where unknown.
     """
-    taste = np.zeros((2, N_BUCKETS), np.float32)
-    mean_year = taste_of(labels, years, history, positive, taste)
-    taste += likings
     for m in range(items.size):
         item = items[m]
         found = 0
-        out[m, 0] = out[m, 1] = out[m, 2] = out[m, 3] = 0.0
+        slow, fast = np.float32(0.0), np.float32(0.0)
         for k in range(N_LABELS):
             label = labels[item, k]
             if label >= 0:
                 found += 1
-                out[m, 0] += taste[0, label]
-                out[m, 1] += taste[1, label]
-        out[m, 0] /= max(found, 1)
-        out[m, 1] /= max(found, 1)
+                slow += tastes[0, label]
+                fast += tastes[1, label]
+        n = np.float32(max(found, 1))
+        out[m, 0], out[m, 1], out[m, 2], out[m, 3] = slow / n, fast / n, 0.0, 0.0
         if years[item] > 0.0:
-            out[m, 3] = np.log1p(max(year - years[item] + 1.0, 0.0))
+            out[m, 3] = math.log1p(max(year - years[item] + 1.0, 0.0))
             if mean_year > 0.0:
-                out[m, 2] = np.log1p(abs(years[item] - mean_year))
+                out[m, 2] = math.log1p(abs(years[item] - mean_year))
 
 
 @jit
 def match_labels(
-    labels: NDArray[np.int16],
-    years: NDArray[np.float32],
-    history: NDArray[np.int32],
-    positive: NDArray[np.bool_],
-    items: NDArray[np.int32],
-    likings: NDArray[np.float32],
-    out: NDArray[np.float32],
+    labels: NDArray[np.int16], items: NDArray[np.int32], tastes: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
     """Write the sum of the two tastes that `match` writes."""
-    tastes = np.zeros((2, N_BUCKETS), np.float32)
-    taste_of(labels, years, history, positive, tastes)
-    taste = tastes[0] + tastes[1] + np.float32(2.0) * likings
+    taste = tastes[0] + tastes[1]
     for m in range(items.size):
         of_item = labels[items[m]]
         found = 0
@@ -158,32 +150,34 @@ class Content:
 
     def likings(self, genres: Mapping[str, float]) -> NDArray[np.float32]:
         """Return the share of each hashed label in liked genres, shape (N_BUCKETS,); dislikes count nothing."""
+        if not genres:
+            return NO_LIKINGS
         shares = np.zeros(N_BUCKETS, np.float32)
         for genre, weight in genres.items():
             shares[bucket(f"genre:{genre}")] += max(weight, 0.0)
         total = shares.sum()
         return shares / total if total > 0.0 else shares
 
-    def match(
-        self,
-        history: NDArray[np.int32],
-        positive: NDArray[np.bool_],
-        items: NDArray[np.int32],
-        t: float,
-        likings: NDArray[np.float32],
-        out: NDArray[np.float32],
-    ) -> None:
-        """Fill the four columns of `out`, see `match`; `t`: now, epoch seconds. `likings` are added to the tastes."""
-        match(self.labels, self.years, history, positive, items, _EPOCH + t / DAY / _YEAR, likings, out)
+    def tastes(
+        self, history: NDArray[np.int32], positive: NDArray[np.bool_], likings: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float]:
+        """Return a user's slow and fast taste, shape (2, N_BUCKETS), and mean release year, 0 if unknown.
 
-    def match_labels(
-        self,
-        history: NDArray[np.int32],
-        positive: NDArray[np.bool_],
-        items: NDArray[np.int32],
-        likings: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
+        `likings` are added to the tastes.
+        """
+        tastes = np.zeros((2, N_BUCKETS), np.float32)
+        mean_year = taste_of(self.labels, self.years, history, positive, tastes)
+        if likings is not NO_LIKINGS:
+            tastes += likings
+        return tastes, mean_year
+
+    def match_labels(self, items: NDArray[np.int32], tastes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the sum of the slow and the fast taste for each item, shape (n,)."""
         out = np.empty(len(items), np.float32)
-        match_labels(self.labels, self.years, history, positive, items, likings, out)
+        match_labels(self.labels, items, tastes, out)
         return out
+
+
+def year_of(t: float) -> float:
+    """Return the calendar year of an instant (epoch seconds), with its fraction."""
+    return _EPOCH + t / DAY / _YEAR

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from online_models.arrays import Slots
 from online_models.columns import Columns
 from online_models.engine import inputs, neighbours
+from online_models.engine.content import year_of
 from online_models.engine.evidence import CDEC, COMB, S0, merge
 from online_models.engine.factors import FOLDS, SMOOTH
 from online_models.engine.history import Steps
-from online_models.engine.items import N_EVENTS, stage
+from online_models.engine.items import POP_SLOW, stage
 from online_models.engine.popular import TopList
 from online_models.engine.retrieval import bar, draw, little_known
 
@@ -49,6 +50,7 @@ class Context:
         work.tick += 1
         self._tick = work.tick
         self._little_known: dict[tuple[int, int], Slots] = {}
+        self._tastes: tuple[NDArray[np.float32], float] | None = None
         self._n_touched = merge(
             lists.ids,
             lists.values,
@@ -58,17 +60,16 @@ class Context:
             lists.refs,
             columns.translation,
             neighbours.RATE,
-            columns.items.counts[:, N_EVENTS],
+            columns.items.n_events,
             steps.items,
             steps.times,
             t,
-            work.at,
-            work.stamp,
+            work.touched_at,
             work.tick,
             work.touched,
             work.evidence,
         )
-        self.folds = columns.factors.fold_in(steps.items, steps.positive, len(steps.items))
+        self.folds = columns.factors.fold_in(steps.items, steps.positive)
 
     def bar(self, slots: Slots) -> None:
         """Keep items out of this request's candidates."""
@@ -131,7 +132,7 @@ class Context:
                 int(self.t) * _PRIME % n_slots if n_slots > n_sampled else 0,
                 max(1, n_slots // (8 * n_sampled)),
                 n_slots,
-                columns.items.counts,
+                columns.items.n_events,
                 below,
                 work.barred,
                 self._tick,
@@ -149,15 +150,23 @@ class Context:
 
     def taste_match(self, slots: Slots) -> NDArray[np.float32]:
         """Return how well the labels of items match those of the user's steps, shape (n,)."""
-        return self.columns.content.match_labels(self.steps.items, self.steps.positive, slots, self._likings)
+        return self.columns.content.match_labels(slots, self.tastes()[0])
+
+    def tastes(self) -> tuple[NDArray[np.float32], float]:
+        """Return the user's tastes and mean release year, see `Content.tastes`."""
+        if self._tastes is None:
+            self._tastes = self.columns.content.tastes(self.steps.items, self.steps.positive, self._likings)
+        return self._tastes
 
     def inputs(self, slots: Slots) -> NDArray[np.float32]:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
         self._check()
         columns, steps, work, table = self.columns, self.steps, self.columns.workspace, self.columns.items
-        out = np.zeros((len(slots), inputs.N_INPUTS), np.float32)
+        out = np.empty((len(slots), inputs.N_INPUTS), np.float32)
+        logs = np.empty((len(slots), inputs.N_LOGS), np.float32)
         inputs.fill(
             out,
+            logs,
             slots,
             self.t,
             columns.n_events,
@@ -167,18 +176,34 @@ class Context:
             table.clocks,
             table.seq_last,
             table.rates,
-            work.at,
-            work.stamp,
+            work.touched_at,
             self._tick,
             work.evidence,
             columns.factors.items,
             self.folds,
+            steps.items,
+            self.repeats,
         )
-        if self.repeats:
-            inputs.fill_repeats(out, slots, steps.items)
-        columns.content.match(steps.items, steps.positive, slots, self.t, self._likings, out[:, inputs.CONTENT])
-        of_user = inputs.context(steps.items, steps.times, steps.n_events, self.t, table)
-        return inputs.finish(out, inputs.of_last(steps.items, self.t, table), of_user)
+        np.log(logs, out=logs)
+        of_user = np.empty(inputs.N_OF_USER, np.float32)
+        inputs.of_user(
+            steps.items, steps.times, steps.n_events, self.t, table.counts, table.clocks, table.rates[POP_SLOW], of_user
+        )
+        content, (tastes, mean_year) = columns.content, self.tastes()
+        inputs.complete(
+            out,
+            logs,
+            slots,
+            len(steps.items) > 0,
+            of_user,
+            content.labels,
+            content.years,
+            year_of(self.t),
+            tastes,
+            mean_year,
+        )
+        inputs.write_log_ranks(out)
+        return out
 
     def _check(self) -> None:
         if self._tick != self.columns.workspace.tick:

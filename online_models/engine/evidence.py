@@ -42,8 +42,7 @@ def merge(
     history: NDArray[np.int32],
     times: NDArray[np.float64],
     t: float,
-    at: NDArray[np.int32],
-    stamp: NDArray[np.int64],
+    touched_at: NDArray[np.int64],
     tick: int,
     touched: NDArray[np.int32],
     evidence: NDArray[np.float32],
@@ -51,9 +50,10 @@ def merge(
     """Sum the evidence of the newest steps' lists over all their neighbours; return how many were touched.
 
     `translation`: own slot of each of the learner's, which the lists hold; -1 for those not known here.
-    `n_events`: per item, for the normalisation of COMB.
+    `n_events`: per item, for the normalisation of COMB. `touched_at`: `tick` * MAX_TOUCHED + the row of evidence.
     """
     n_touched = 0
+    base = tick * MAX_TOUCHED
     weight = np.float32(1.0)
     factors = np.empty(5, np.float32)
     for x in range(min(N_STEPS, history.size)):
@@ -70,15 +70,15 @@ def merge(
             j = translation[ids[k]] if ids[k] < translation.size else -1
             if j < 0:
                 continue
-            if stamp[j] != tick:
-                stamp[j] = tick
-                at[j] = n_touched
-                touched[n_touched] = j
-                evidence[n_touched, :] = 0.0
-                evidence[n_touched, RZ] = NEVER_COUNT
-                evidence[n_touched, RT] = NEVER_HOURS
+            m = touched_at[j] - base
+            if m < 0:
+                m = n_touched
+                touched_at[j] = base + m
+                touched[m] = j
+                evidence[m, :] = 0.0
+                evidence[m, RZ] = NEVER_COUNT
+                evidence[m, RT] = NEVER_HOURS
                 n_touched += 1
-            m = at[j]
             for c in range(5):
                 evidence[m, c] += factors[c] * values[k, c]
             if x < 4:

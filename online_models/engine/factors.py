@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.als import RANK, fold_in, learn_pair, replace_vector
+from online_models.engine.als import RANK, fold_in_each, learn_pair, replace_vector
 from online_models.engine.changes import Changed
 from online_models.engine.items import CLOCK_POSITIVE, DAY, HALF_LIVES, POP_ACTIVE, ItemTable, grown
 from online_models.engine.popular import refresh_active
@@ -29,6 +29,7 @@ _CONFIDENCE, _REGULARISATION = np.array(CONFIDENCE), np.array(REGULARISATION)
 
 FOLDS = ((SMOOTH, 0.8, 30), (SMOOTH, 0.93, 70), (SHARP, 0.6, 15))
 """Of the request's user vectors: model, weight per step back, steps."""
+_FOLD_MODELS, _FOLD_FADINGS, _FOLD_STEPS = (np.array(of_folds) for of_folds in zip(*FOLDS, strict=True))
 
 N_PAST = 1 << 16
 """Past events to draw the replayed one from."""
@@ -75,23 +76,22 @@ class ItemFactors:
             self._place_of[old:] = -1
             self.changed.reserve(capacity)
 
-    def fold_in(self, history: NDArray[np.int32], positive: NDArray[np.bool_], n: int) -> NDArray[np.float32]:
-        """Return the user's vectors, one per entry of `FOLDS`, shape (3, RANK)."""
+    def fold_in(self, history: NDArray[np.int32], positive: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return the user's vectors, one per entry of `FOLDS`, shape (3, RANK); zeros without a history."""
         out = np.zeros((len(FOLDS), RANK), np.float32)
-        if n:
-            for row, (m, fading, newest) in zip(out, FOLDS, strict=True):
-                fold_in(
-                    self.items[m],
-                    self.gram_items[m],
-                    REGULARISATION[m],
-                    CONFIDENCE[m],
-                    history,
-                    positive,
-                    n,
-                    fading,
-                    newest,
-                    row,
-                )
+        if len(history):
+            fold_in_each(
+                self.items,
+                self.gram_items,
+                _REGULARISATION,
+                _CONFIDENCE,
+                _FOLD_MODELS,
+                _FOLD_FADINGS,
+                _FOLD_STEPS,
+                history,
+                positive,
+                out,
+            )
         return out
 
     def refresh(self, slots: NDArray[np.int32], table: ItemTable) -> None:

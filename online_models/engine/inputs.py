@@ -6,7 +6,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.evidence import COMB, NEVER_COUNT, NEVER_HOURS, RT, RZ
+from online_models.engine.content import match
+from online_models.engine.evidence import COMB, MAX_TOUCHED, NEVER_COUNT, NEVER_HOURS, RT, RZ
 from online_models.engine.items import (
     CLOCK_FIRST,
     CLOCK_LAST,
@@ -18,7 +19,6 @@ from online_models.engine.items import (
     STAGE_TOTAL,
     SUM_STAGE,
     TOTAL,
-    ItemTable,
 )
 from online_models.engine.jit import jit
 
@@ -51,18 +51,23 @@ FADING = 0.9
 
 POP_8D, ITEM_AGE = _AT["pop_8d"], _AT["item_age"]
 _SINCE, _CF, _RZ = _AT["hours_since_item"], _AT["cf"], _AT["transition_count"]
-CONTENT = slice(_AT["taste_slow"], _AT["taste_slow"] + 4)
-_SHARE, _COMB, _MF, _RANKS, _REPEAT, _MATCH, _CONTEXT = (
-    _AT[name] for name in ("positive_share", "comb", "mf_smooth", "rank_comb", "is_last", "age_offset", "n_user")
+_SHARE, _COMB, _MF, _REPEAT, _MATCH, _TASTES, _CONTEXT = (
+    _AT[name] for name in ("positive_share", "comb", "mf_smooth", "is_last", "age_offset", "taste_slow", "n_user")
 )
+_LAST = len(CONTEXT)
+N_OF_USER = _LAST + 3
+"""What `of_user` writes."""
 _FLOORS = np.array([0.01, 0.01, 0.001, 0.001, 0.01, 0.001, 0.001, 0.001, 0.001, 0.001], np.float32)
 """Added to evidence before the logarithm, in the order of its columns."""
-_RANKED = (_COMB, _MF, _AT["pop_0.5d"], _AT["s0"])
+RANKED = np.array([_COMB, _MF, _AT["pop_0.5d"], _AT["s0"]])
+RANKS = np.arange(len(RANKED)) + _AT["rank_comb"]
+"""Columns of the ranks in the columns `RANKED`."""
 
 
 @jit
 def fill(
     out: NDArray[np.float32],
+    arguments: NDArray[np.float32],
     items: NDArray[np.int32],
     t: float,
     seq: int,
@@ -72,36 +77,47 @@ def fill(
     clocks: NDArray[np.float64],
     seq_last: NDArray[np.int64],
     rates: NDArray[np.float64],
-    at: NDArray[np.int32],
-    stamp: NDArray[np.int64],
+    touched_at: NDArray[np.int64],
     tick: int,
     evidence: NDArray[np.float32],
     vectors: NDArray[np.float32],
     folds: NDArray[np.float32],
+    history: NDArray[np.int32],
+    repeats: bool,
 ) -> None:
-    """Write the inputs of `items`, row per item: of `LOGS` the arguments, of `PLAIN` counts, evidence and factors."""
+    """Write what is known of `items`, row per item: counts, evidence and factors.
+
+    Of `LOGS`, the arguments: into an array of their own, since numpy takes logarithms of all of one array many times
+    faster than of columns.
+    """
     ln_user = math.log1p(n_user)
+    base = tick * MAX_TOUCHED
     best = np.float32(1e-12)
     for m in range(items.size):
         item = items[m]
-        fill_counts(out, m, counts[item], clocks[item], rates, t, bucket, ln_user)
-        out[m, _SINCE + 2] = 1.0 + (seq - seq_last[item])
-        fill_evidence(out, m, evidence, at[item] if stamp[item] == tick else -1)
-        best = max(best, out[m, _COMB])
+        row = arguments[m]
+        fill_counts(out[m], row, counts[item], clocks[item], rates, t, bucket, ln_user)
+        row[_SINCE + 2] = 1.0 + (seq - seq_last[item])
+        comb = fill_evidence(row, evidence, touched_at[item] - base)
+        out[m, _COMB] = comb
+        best = max(best, comb)
         for fold in range(3):
             y = vectors[0 if fold < 2 else 1, item]
             score = np.float32(0.0)
             for r in range(y.size):
                 score += y[r] * folds[fold, r]
             out[m, _MF + fold] = score
+        out[m, _REPEAT] = out[m, _REPEAT + 1] = out[m, _REPEAT + 2] = 0.0
     for m in range(items.size):
         out[m, _COMB] /= best
+    if repeats:
+        fill_repeats(out, items, history)
 
 
 @jit
 def fill_counts(
     out: NDArray[np.float32],
-    m: int,
+    arguments: NDArray[np.float32],
     row: NDArray[np.float32],
     clock: NDArray[np.float64],
     rates: NDArray[np.float64],
@@ -112,45 +128,44 @@ def fill_counts(
     """Popularity, stage, age and recency of one item, decayed to time `t`."""
     elapsed = max(t - clock[CLOCK_POSITIVE], 0.0)
     fade = math.exp(-rates[POP_SLOW] * elapsed)
-    out[m, 4] = row[4] * math.exp(-rates[4] * elapsed) + 0.05
-    out[m, TOTAL + 1] = row[STAGE_RECENT + bucket] * fade + 0.05
-    out[m, 3] = row[3] * fade + 0.05
+    arguments[4] = row[4] * math.exp(-rates[4] * elapsed) + 0.05
+    arguments[TOTAL + 1] = row[STAGE_RECENT + bucket] * fade + 0.05
+    arguments[3] = row[3] * fade + 0.05
     fade = (fade * fade) * (fade * fade)  # 8, 2, .5, .1 days: powers of each other
-    out[m, 2] = row[2] * fade + 0.05
+    arguments[2] = row[2] * fade + 0.05
     fade = (fade * fade) * (fade * fade)
-    out[m, 1] = row[1] * fade + 0.05
-    out[m, 0] = row[0] * (fade * fade) * (fade * fade) * fade + 0.05
-    out[m, TOTAL] = row[TOTAL] + 0.05
-    out[m, TOTAL + 2] = (row[STAGE_TOTAL + bucket] + 0.2) / (row[N_EVENTS] + 1.6)
-    out[m, _SINCE] = 1.0 + max(t - clock[CLOCK_LAST], 0.0) / 3600.0
-    out[m, _SINCE + 1] = 1.0 + max(t - clock[CLOCK_FIRST], 0.0) / DAY
-    out[m, _SHARE] = (row[TOTAL] + 1.0) / (row[N_EVENTS] + 1.5)
+    arguments[1] = row[1] * fade + 0.05
+    arguments[0] = row[0] * (fade * fade) * (fade * fade) * fade + 0.05
+    arguments[TOTAL] = row[TOTAL] + 0.05
+    arguments[TOTAL + 2] = (row[STAGE_TOTAL + bucket] + 0.2) / (row[N_EVENTS] + 1.6)
+    arguments[_SINCE] = 1.0 + max(t - clock[CLOCK_LAST], 0.0) / 3600.0
+    arguments[_SINCE + 1] = 1.0 + max(t - clock[CLOCK_FIRST], 0.0) / DAY
+    out[_SHARE] = (row[TOTAL] + 1.0) / (row[N_EVENTS] + 1.5)
     mean_stage = row[SUM_STAGE] / max(row[N_EVENTS], np.float32(1.0))
-    out[m, _SHARE + 1] = mean_stage
-    out[m, _SHARE + 2] = abs(mean_stage - ln_user)
-    out[m, _SHARE + 3] = mean_stage - ln_user
+    out[_SHARE + 1] = mean_stage
+    out[_SHARE + 2] = abs(mean_stage - ln_user)
+    out[_SHARE + 3] = mean_stage - ln_user
 
 
 @jit
-def fill_evidence(out: NDArray[np.float32], m: int, evidence: NDArray[np.float32], at: int) -> None:
-    """What the neighbour lists say of one item; `at` is its row of evidence, -1 for none."""
+def fill_evidence(arguments: NDArray[np.float32], evidence: NDArray[np.float32], at: int) -> np.float32:
+    """What the neighbour lists say of one item; `at` is its row of evidence, negative for none. Return COMB."""
     for k in range(_FLOORS.size):
-        out[m, _CF + k] = _FLOORS[k]
+        arguments[_CF + k] = _FLOORS[k]
     if at < 0:
-        out[m, _RZ] = 1.0 + NEVER_COUNT
-        out[m, _RZ + 1] = 1.0 + NEVER_HOURS
-        out[m, _COMB] = 0.0
-        return
+        arguments[_RZ] = 1.0 + NEVER_COUNT
+        arguments[_RZ + 1] = 1.0 + NEVER_HOURS
+        return np.float32(0.0)
     for k in range(_FLOORS.size):
-        out[m, _CF + k] += evidence[at, k]
-    out[m, _RZ] = 1.0 + evidence[at, RZ]
-    out[m, _RZ + 1] = 1.0 + evidence[at, RT]
-    out[m, _COMB] = evidence[at, COMB]
+        arguments[_CF + k] += evidence[at, k]
+    arguments[_RZ] = 1.0 + evidence[at, RZ]
+    arguments[_RZ + 1] = 1.0 + evidence[at, RT]
+    return np.float32(evidence[at, COMB])
 
 
 @jit
 def fill_repeats(out: NDArray[np.float32], items: NDArray[np.int32], history: NDArray[np.int32]) -> None:
-    """How often and how far back the items are in the history; zero where repeats are not wanted."""
+    """Write how often and how far back the items are in the history over zeros."""
     for m in range(items.size):
         times = 0
         distance = 0
@@ -197,42 +212,41 @@ def tastes(
     return age / total, pop / total, n_repeats
 
 
-def context(
+@jit
+def of_user(
     history: NDArray[np.int32],
     times: NDArray[np.float64],
     n_user: int,
     t: float,
-    table: ItemTable,
-) -> tuple[float, ...]:
-    """Values of `CONTEXT` for a user with these newest events of `n_user`."""
-    if not len(times):
-        return (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
-    burst = len(times) - int(np.searchsorted(times, t - BURST))
-    age, pop, n_repeats = tastes(history, times, t, table.counts, table.clocks, table.rates[POP_SLOW])
-    return (
-        math.log1p(n_user),
-        math.log1p(max(t - times[-1], 0.0) / 60.0),
-        0.0,
-        math.log1p(burst),
-        math.log1p(n_repeats),
-        age,
-        pop,
-    )
+    counts: NDArray[np.float32],
+    clocks: NDArray[np.float64],
+    rate: float,
+    out: NDArray[np.float32],
+) -> None:
+    """Write the values of `CONTEXT`, and ln popularity, ln age and mean stage of the newest item now.
 
-
-def of_last(history: NDArray[np.int32], t: float, table: ItemTable) -> tuple[float, float, float] | None:
-    """Return ln popularity, ln age and mean stage of the newest item now; None without a history."""
-    if not len(history):
-        return None
-    item = int(history[-1])
-    row, clock = table.counts[item], table.clocks[item]
-    fade = math.exp(-table.rates[POP_SLOW] * max(t - clock[CLOCK_POSITIVE], 0.0))
-    age = math.log1p(max(t - clock[CLOCK_FIRST], 0.0) / DAY) if row[N_EVENTS] else 0.0
-    return (
-        math.log(float(row[POP_SLOW]) * fade + 0.05),
-        age,
-        float(row[SUM_STAGE] / max(row[N_EVENTS], 1.0)),
-    )
+    For a user with these newest events of `n_user`. `rate`: of the popularity.
+    """
+    out[:] = 0.0
+    n = history.size
+    if n == 0:
+        out[2] = 1.0
+        return
+    burst = 0
+    while burst < n and times[n - 1 - burst] >= t - BURST:
+        burst += 1
+    age, pop, n_repeats = tastes(history, times, t, counts, clocks, rate)
+    out[0] = math.log1p(n_user)
+    out[1] = math.log1p(max(t - times[n - 1], 0.0) / 60.0)
+    out[3] = math.log1p(burst)
+    out[4] = math.log1p(n_repeats)
+    out[5] = age
+    out[6] = pop
+    row, clock = counts[history[n - 1]], clocks[history[n - 1]]
+    fade = math.exp(-rate * max(t - clock[CLOCK_POSITIVE], 0.0))
+    out[_LAST] = math.log(row[POP_SLOW] * fade + 0.05)
+    out[_LAST + 1] = math.log1p(max(t - clock[CLOCK_FIRST], 0.0) / DAY) if row[N_EVENTS] > 0.0 else 0.0
+    out[_LAST + 2] = row[SUM_STAGE] / max(row[N_EVENTS], np.float32(1.0))
 
 
 def untrained(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -241,47 +255,30 @@ def untrained(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @jit
-def sort_keys(bits: NDArray[np.uint32], keys: NDArray[np.uint64]) -> None:
-    """Write numbers that sort as floats with these bits do, the highest first, each with its position."""
-    for k in range(bits.size):
-        low = bits[k]
-        ascending = ~low if low >> np.uint32(31) else low | np.uint32(0x80000000)
-        keys[k] = np.uint64(~ascending & np.uint32(0xFFFFFFFF)) << np.uint64(32) | np.uint64(k)
-
-
-@jit
-def write_ranks(keys: NDArray[np.uint64], logs: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Write ln(1 + rank) to where each sorted key came from."""
-    for k in range(keys.size):
-        out[keys[k] & np.uint64(0xFFFFFFFF)] = logs[k] if k < logs.size else math.log1p(k)
-
-
-_LOGS = np.log1p(np.arange(4096, dtype=np.float32))
-
-
-def log_rank(scores: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Write ln(1 + rank), rank 0 the highest; equal scores in their order. Integers sort many times faster."""
-    keys = np.empty(len(scores), np.uint64)
-    sort_keys(scores.view(np.uint32), keys)
-    keys.sort()
-    write_ranks(keys, _LOGS, out)
-
-
-@jit
 def complete(
     out: NDArray[np.float32],
+    logs: NDArray[np.float32],
+    items: NDArray[np.int32],
     has_last: bool,
-    last: tuple[float, float, float],
-    context: tuple[float, ...],
+    of_user: NDArray[np.float32],
+    labels: NDArray[np.int16],
+    years: NDArray[np.float32],
+    year: float,
+    taste: NDArray[np.float32],
+    mean_year: float,
 ) -> None:
-    """Write how the items differ from the user's means and from the newest item, and what is equal for all."""
-    of_user = np.empty(len(CONTEXT), np.float32)
-    for k in range(len(CONTEXT)):
-        of_user[k] = context[k]
-    mean_age, mean_pop = of_user[-2], of_user[-1]
-    last_pop, last_age, last_stage = np.float32(last[0]), np.float32(last[1]), np.float32(last[2])
-    for m in range(len(out)):
+    """Write all that follows from what `fill` wrote but the ranks, and what is equal for all items.
+
+    How the items match the user's tastes, and how they differ from the user's means and from the newest item; without
+    a newest item that is 0.
+    """
+    mean_age, mean_pop = of_user[_LAST - 2], of_user[_LAST - 1]
+    last_pop, last_age, last_stage = of_user[_LAST], of_user[_LAST + 1], of_user[_LAST + 2]
+    match(labels, years, items, year, taste, mean_year, out[:, _TASTES : _TASTES + 4])
+    for m in range(items.size):
         row = out[m]
+        for k in range(N_LOGS):
+            row[k] = logs[m, k]
         if has_last:
             age, pop = row[ITEM_AGE], row[POP_8D]
             row[_MATCH] = age - mean_age
@@ -291,22 +288,48 @@ def complete(
             row[_MATCH + 4] = abs(pop - last_pop)
             row[_MATCH + 5] = abs(age - last_age)
             row[_MATCH + 6] = abs(row[_SHARE + 1] - last_stage)
-        for k in range(of_user.size):
+        else:
+            for k in range(_MATCH, _TASTES):
+                row[k] = 0.0
+        for k in range(_LAST):
             row[_CONTEXT + k] = of_user[k]
 
 
-def finish(
-    out: NDArray[np.float32],
-    last: tuple[float, float, float] | None,
-    context: tuple[float, ...],
-) -> NDArray[np.float32]:
-    """Complete what `fill` began, in place, and return it; without a newest item what it would be matched with is 0.
+@jit
+def write_keys(bits: NDArray[np.uint32], columns: NDArray[np.int64], keys: NDArray[np.uint64]) -> None:
+    """Write numbers that sort as the columns' floats do, the highest first; `bits` are theirs.
 
-    `last`: ln popularity, ln age and stage of the user's newest item. `context`: values in the order of `CONTEXT`.
+    A row of keys for each column, the low half of a key is the place.
     """
-    logs = out[:, :N_LOGS]
-    np.log(logs, out=logs)
-    for k, ranked in enumerate(_RANKED):
-        log_rank(out[:, ranked], out[:, _RANKS + k])
-    complete(out, last is not None, last or (0.0, 0.0, 0.0), context)
-    return out
+    for m in range(len(bits)):
+        for k in range(columns.size):
+            low = bits[m, columns[k]]
+            ascending = ~low if low >> np.uint32(31) else low | np.uint32(0x80000000)
+            keys[k, m] = np.uint64(~ascending & np.uint32(0xFFFFFFFF)) << np.uint64(32) | np.uint64(m)
+
+
+@jit
+def write_ranks(
+    keys: NDArray[np.uint64], logs: NDArray[np.float32], columns: NDArray[np.int64], out: NDArray[np.float32]
+) -> None:
+    """Write ln(1 + rank) to where each sorted key came from, a column for each row of keys."""
+    for k in range(columns.size):
+        for rank in range(keys.shape[1]):
+            log_rank = logs[rank] if rank < logs.size else np.float32(math.log1p(rank))
+            out[keys[k, rank] & np.uint64(0xFFFFFFFF), columns[k]] = log_rank
+
+
+_LOG_RANKS = np.log1p(np.arange(4096, dtype=np.float32))
+
+
+def write_log_ranks(
+    out: NDArray[np.float32], ranked: NDArray[np.int64] = RANKED, into: NDArray[np.int64] = RANKS
+) -> None:
+    """Write ln(1 + rank) in some of the columns into others; rank 0 is the highest, equal values are in their order.
+
+    Integers sort many times faster than floats by index.
+    """
+    keys = np.empty((len(ranked), len(out)), np.uint64)
+    write_keys(out.view(np.uint32), ranked, keys)
+    keys.sort(axis=1)
+    write_ranks(keys, _LOG_RANKS, into, out)

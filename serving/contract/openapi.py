@@ -90,6 +90,11 @@ OPERATIONS = (
         "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer, queries.RecommendationQuery
     ),
     Operation(
+        "get", f"{_USER}/recommendations/live",
+        "The same as server-sent events: a new list within a second of each change of the user's state",
+        "text/event-stream", queries.RecommendationQuery,
+    ),
+    Operation(
         "post", f"{_USER}/feedback", "Explicit feedback: in the user's very next list", answers.FeedbackAnswer,
         bodies=(Feedback,), status=202, problems=_BATCH,
     ),

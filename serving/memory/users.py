@@ -44,6 +44,8 @@ class Users:
     def __init__(self, store: AsyncStore, genres_of: GenresOf) -> None:
         self._store = store
         self._genres_of = genres_of
+        self.on_local: Callable[[str], None] = lambda _: None
+        """Told of a user whose feedback only this process knows."""
         self.breaker = Breaker(store.ping, self._write_local)
         self._local: OrderedDict[str, dict[str, CleanEvent]] = OrderedDict()
         self._hidden: OrderedDict[str, frozenset[str]] = OrderedDict()
@@ -98,6 +100,7 @@ class Users:
         except StoreUnavailableError as error:
             for event in events:
                 self._keep_local(event)
+                self.on_local(event.user_id)
             return f"kept in this process for now: {error}"
         return None
 

@@ -48,6 +48,12 @@ class Lists:
         self._troubles = troubles
         self._places = asyncio.Semaphore(_AT_ONCE)
 
+    def check(self, query: ListQuery) -> None:
+        """Raise `ProblemError` for what no live list can have."""
+        if query.page is not None:
+            raise ProblemError(400, "page: a live list has none", field="page")
+        _wanted(query, self._mirror.current)
+
     async def answer(
         self,
         surface: str,

@@ -54,7 +54,8 @@ class Popular:
         self._half_life = half_life
 
     def retrieve(self, slate: Slate) -> Slots:
-        return self.scored(slate)[0]
+        where = slate.allowed()
+        return slate.replica.popular_slots(self._k + _n_to_drop(slate), slate.now_ms, self._half_life, where)
 
     def scored(self, slate: Slate) -> tuple[Slots, NDArray[np.float32]]:
         """Return the items with their counts."""
@@ -91,7 +92,7 @@ class Matching:
         where = slate.allowed()
         if where is None:
             return None
-        return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, where=where)[0]
+        return slate.replica.popular_slots(self._k + _n_to_drop(slate), slate.now_ms, where=where)
 
 
 class TextMatch:

@@ -85,7 +85,8 @@ class Select:
 
     def run(self, slate: Slate) -> None:
         # What is far behind the best is not listed; the rest would be far behind another best.
-        slate.has_more = len(slate.candidates) > slate.query.limit and not slate.query.min_relevance
+        slate.has_more |= len(slate.candidates) > slate.query.limit
+        slate.has_more &= not slate.query.min_relevance
         slate.candidates = slate.candidates.take(slice(slate.query.limit))
 
     fallback = run

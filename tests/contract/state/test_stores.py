@@ -346,3 +346,38 @@ async def test_what_serving_puts_it_gets_until_a_flow_deletes_it(stores: Stores,
     changes.delete(SHOWN, user_id)
     stores.flow.commit(changes)
     assert await stores.serving.get(SHOWN, user_id) is None
+
+
+async def test_a_watch_tells_once_of_each_write_of_the_users_it_was_given(stores: Stores) -> None:
+    """R6: whoever writes, the overlay or the profile."""
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+    watch = stores.serving.watch_users(told.put_nowait)
+    await watch.open()
+    try:
+        for user_id in ("u", "ü {id}"):
+            await watch.add(user_id)
+        changes = Changes()
+        changes.put(USER_PROFILE, "other", profile(1))
+        changes.put(USER_PROFILE, "ü {id}", profile(1))
+        stores.flow.commit(changes)
+        async with asyncio.timeout(5):
+            assert await told.get() == "ü {id}"
+        for n in range(3):
+            await stores.serving.add_overlay(event(f"e{n}"))
+        async with asyncio.timeout(5):
+            assert await told.get() == "u"
+        await watch.add("u")
+        changes = Changes()
+        changes.settle("u", "e0")
+        stores.flow.commit(changes)
+        async with asyncio.timeout(5):
+            assert await told.get() == "u"
+        await watch.add("u")
+        watch.discard("u")
+        await watch.add("ü {id}")
+        await stores.serving.add_overlay(event("e9"), event("e9", user_id="ü {id}"))
+        async with asyncio.timeout(5):
+            assert await told.get() == "ü {id}"
+        assert told.empty()
+    finally:
+        await watch.aclose()

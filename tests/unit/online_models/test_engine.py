@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from online_models.engine import factors, neighbours
-from online_models.engine.content import Content
+from online_models.engine.content import Content, match, year_of
 from online_models.engine.engine import Engine
 from online_models.engine.history import HISTORY, SEEN, History
-from online_models.engine.inputs import N_INPUTS, NAMES, log_rank, tastes
+from online_models.engine.inputs import N_INPUTS, NAMES, tastes, write_log_ranks
 from online_models.engine.items import CLOCK_FIRST, DAY, POP_SLOW, ItemTable, stage
 from online_models.engine.retrieval import Workspace
 from state.records import Item
@@ -164,7 +164,7 @@ def test_fold_in_solves_the_normal_equations() -> None:
     weights = 3.0 * 0.8 ** np.arange(4) * np.array([1, 0.3, 1, 1])
     rows = y[history[::-1]]
     a = y.T @ y + 20 * np.eye(factors.RANK) + (rows.T * np.maximum(weights - 1, 0)) @ rows
-    assert model.fold_in(history, positive, 4)[0] == pytest.approx(np.linalg.solve(a, weights @ rows), abs=1e-5)
+    assert model.fold_in(history, positive)[0] == pytest.approx(np.linalg.solve(a, weights @ rows), abs=1e-5)
 
 
 def test_gramians_follow_the_vectors(played: Engine) -> None:
@@ -200,11 +200,13 @@ def test_a_union_knows_who_gave_what() -> None:
         assert membership.tolist() == [0b11, 0b11, 0b10]
 
 
-def test_log_rank() -> None:
-    scores = np.array([0.1, 0.9, -0.5, 0.5, -2.0, 0.0], np.float32)
-    out = np.zeros(6, np.float32)
-    log_rank(scores, out)
-    assert np.exp(out) == pytest.approx(np.array([3, 1, 5, 2, 6, 4]))
+def test_log_ranks() -> None:
+    scores = np.array([0.1, 0.9, -0.5, 0.5, -2.0, 0.0, 0.5], np.float32)
+    values = np.stack([scores, np.zeros(7, np.float32), -scores, np.zeros(7, np.float32)], 1)
+    write_log_ranks(values, np.array([2, 0]), np.array([1, 3]))
+    assert np.exp(values[:, 3]) == pytest.approx(np.array([4, 1, 6, 2, 7, 5, 3]))
+    assert np.exp(values[:, 1]) == pytest.approx(np.array([4, 7, 2, 5, 1, 3, 6]))
+    assert values[:, 0].tolist() == scores.tolist()
 
 
 def test_history_is_bounded_and_newest_last() -> None:
@@ -238,14 +240,9 @@ def test_content_matches_the_taste() -> None:
     for slot, genre, year in ((0, "drama", "1990"), (1, "drama", "1991"), (2, "comedy", "2010")):
         content.learn_one(slot, Item(item_id=str(slot), genres=[genre], release_date=year))
     out = np.zeros((2, 4), np.float32)
-    content.match(
-        np.array([0], np.int32),
-        np.array([True]),
-        np.array([1, 2], np.int32),
-        40 * 365.25 * DAY,
-        content.likings({}),
-        out,
-    )
+    tastes, mean_year = content.tastes(np.array([0], np.int32), np.array([True]), content.likings({}))
+    items = np.array([1, 2], np.int32)
+    match(content.labels, content.years, items, year_of(40 * 365.25 * DAY), tastes, mean_year, out)
     assert out[:, 0].tolist() == [1.0, 0.0]
     assert out[0, 2] < out[1, 2]
     assert out[0, 3] > out[1, 3]
@@ -256,11 +253,11 @@ def test_likings_stand_in_for_a_taste() -> None:
     content = Content()
     for slot, genre in enumerate(("drama", "comedy")):
         content.learn_one(slot, Item(item_id=str(slot), genres=[genre]))
-    out = np.zeros((2, 4), np.float32)
     nothing = np.empty(0, np.int32), np.empty(0, np.bool_)
     likings = content.likings({"comedy": 2.0, "drama": -1.0})
-    content.match(*nothing, np.array([0, 1], np.int32), DAY, likings, out)
-    assert out[:, 0].tolist() == [0.0, 1.0]
+    tastes, mean_year = content.tastes(*nothing, likings)
+    assert mean_year == 0.0
+    assert content.match_labels(np.array([0, 1], np.int32), tastes).tolist() == [0.0, 2.0]
 
 
 def test_names_are_unique() -> None:

@@ -96,6 +96,9 @@ class FakeReplica:
         slots = slots if where is None else slots[where]
         return slots[:k], (self.n_items - slots[:k]).astype(np.float32)
 
+    def popular_slots(self, k: int, now_ms: int, half_life: str = "8d", where: Any = None) -> Any:
+        return self.popular(k, now_ms, half_life, where)[0]
+
     def trending(self, k: int, window: str, now_ms: int, where: Any = None) -> Scored:
         slots, counts = self.popular(min(k, 3), now_ms, where=where)
         return slots[::-1].copy(), counts
