@@ -209,6 +209,17 @@ def test_genres_and_visitors_are_in_the_address(visit: Visit) -> None:
     visit.idle()
 
 
+def test_a_misspelt_title_is_found(visit: Visit) -> None:
+    """R2"""
+    visit.open()
+    title = visit.cards("popular").first.locator("h3").inner_text()
+    longest = max(title.split(), key=len)
+    misspelt = longest[:-2] + longest[-1] + longest[-2]
+    visit.page.locator("#query").fill(title.replace(longest, misspelt))
+    visit.page.locator("#query").press("Enter")
+    expect(visit.cards("found").first.locator("h3")).to_have_text(title)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_nothing_is_wider_than_the_window(
