@@ -12,6 +12,7 @@ from quixstreams import Application, message_context
 from quixstreams.sinks import BatchingSink, SinkBatch
 
 from flows.cataloguing import FLOW, CatalogueWriter, ItemChange, parse_change
+from flows.controlling import restore_documents
 from flows.kafka_log import committed_offsets
 from flows.process import configure_logging
 from flows.quix import application, topic
@@ -130,8 +131,10 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings)
     try:
-        writer = CatalogueWriter(RedisStore(settings))
+        store = RedisStore(settings)
+        writer = CatalogueWriter(store)
         restore(settings, writer)
+        restore_documents(settings, store, settings.group_id(FLOW))
         build(settings, writer).run()
     except (KafkaException, StateLostError, StoreUnavailableError) as error:
         log.critical("stops, to be started again: %s", error)

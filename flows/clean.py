@@ -27,8 +27,8 @@ from flows.batches import KafkaBatch
 from flows.cleaning import Cleaned, PartitionCleaner, Progress, Rejected
 from flows.kafka_log import committed_offsets
 from flows.known_events import RebuildError, rebuild
-from flows.partitioner import UserPartitions
 from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals
+from state.partitioner import UserPartitions
 from state.settings import Settings
 from state.topics import CLEAN, EVENTS, PARTITIONER, REJECTED
 

@@ -28,11 +28,14 @@ class Attributes:
     def __init__(self) -> None:
         self._labels: dict[str, dict[str, set[int]]] = {name: {} for name in LABELS}
         self._numbers: dict[str, NDArray[np.float64]] = {name: np.full(0, np.nan) for name in (*NUMBERS, *DATES)}
+        self.version = 0
+        """Changes with the catalogue."""
         self._masks: OrderedDict[Expression, Mask] = OrderedDict()
 
     def replace(self, slot: int, before: Item | None, after: Item | None) -> None:
         """Follow one change of the catalogue."""
         self._masks.clear()
+        self.version += 1
         if before is not None:
             for name, label in _labels(before):
                 self._labels[name][label].discard(slot)

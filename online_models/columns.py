@@ -9,6 +9,7 @@ from online_models.engine.als import RANK
 from online_models.engine.content import Content
 from online_models.engine.factors import SMOOTH, ItemFactors
 from online_models.engine.items import ItemTable
+from online_models.engine.liking import learn_liking
 from online_models.engine.neighbours import Neighbours
 from online_models.engine.retrieval import Workspace
 from online_models.vector_index import VectorIndex
@@ -72,6 +73,13 @@ class Columns:
     def servable(self, slots: Slots) -> NDArray[np.bool_]:
         """Return False where an item is hidden or gone."""
         return self.workspace.admits(slots)
+
+    def liking(self, history: Slots, positive: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return what `learn_liking` makes of some steps, newest last; zeros without any."""
+        found = np.zeros(RANK, np.float32)
+        if len(history):
+            learn_liking(self.factors.items[SMOOTH], self.items.counts, history, positive, found)
+        return found
 
     def forget(self, slots: Slots) -> None:
         """Empty the items' rows and take them out of all lists."""

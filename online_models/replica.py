@@ -13,10 +13,11 @@ from online_models.attributes import Attributes
 from online_models.columns import NO_ITEM, Columns
 from online_models.engine import inputs
 from online_models.engine.context import Context
+from online_models.engine.contributions import contributions
 from online_models.engine.defaults import default_weights
-from online_models.engine.factors import ItemFactors
+from online_models.engine.factors import SMOOTH, ItemFactors
 from online_models.engine.history import Steps
-from online_models.engine.items import N_EVENTS, ItemTable
+from online_models.engine.items import N_EVENTS, TOTAL, ItemTable
 from online_models.engine.popular import TopList
 from online_models.engine.scorer import Scorer, SnapshotVersionError
 from online_models.expressions import Expression
@@ -30,6 +31,9 @@ from state.entries import CATALOGUE, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, MOD
 from state.records import Activity, BlobRow, Item, ItemRow
 
 _MAGIC = b"freshet-replica-2"
+
+_VECTOR_FROM = 20
+"""Events of an item from which its vector says which items are much the same."""
 
 _NO_SLOTS = np.empty(0, np.int32)
 
@@ -191,6 +195,23 @@ class Replica:
         """Return the servable items with the most interactions in the window `5m`, `1h` or `1d`, and how many."""
         return self.trends.top(k, window, now_ms, lambda slots: self._allowed(slots, where))
 
+    def vectors(self, slots: Slots) -> NDArray[np.float32]:
+        """Return unit vectors of who takes the items, shape (n, RANK); zero for items with hardly any events.
+
+        The first few users of an item say little: two items that the same person took alone would look the same.
+        """
+        vectors = self.columns.factors.items[SMOOTH, slots]
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        known = (self.columns.items.counts[slots, N_EVENTS] >= _VECTOR_FROM) & (squares > 0.0)
+        scale = np.zeros(len(slots), np.float32)
+        scale[known] = 1.0 / np.sqrt(squares[known])
+        return np.asarray(vectors * scale[:, None])
+
+    def evidence(self, slots: Slots) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return how many events some items had, and how many of these were positive, both shape (n,)."""
+        counts = self.columns.items.counts[slots]
+        return counts[:, N_EVENTS].astype(np.float64), counts[:, TOTAL].astype(np.float64)
+
     def features(self, context: Context, slots: Slots) -> NDArray[np.float32]:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
         return context.inputs(slots)
@@ -200,6 +221,20 @@ class Replica:
         if not self.ranker.is_ready:
             return inputs.untrained(features)
         return self.ranker.predict_many(features)
+
+    def contributions(
+        self, features: NDArray[np.float32], mean: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Return what each input contributes to each score, shape (n, n_inputs), the scores and that of the mean.
+
+        `mean`: over all candidates that were scored together.
+        """
+        if self.ranker.is_ready:
+            parts, baseline = contributions(self.ranker, features, mean)
+            return parts, self.ranker.predict_many(features, mean).astype(np.float64), baseline
+        one_each = np.eye(inputs.N_INPUTS, dtype=np.float32)
+        effects = (features - mean).astype(np.float64) * inputs.untrained(one_each).astype(np.float64)
+        return effects, inputs.untrained(features).astype(np.float64), float(inputs.untrained(mean[None, :])[0])
 
     def to_bytes(self) -> bytes:
         """Return everything that `apply` has made, as the rows that make it again."""

@@ -5,8 +5,14 @@ The first time takes about a minute of one core, later ones some seconds.
 
 import time
 
+import numpy as np
+
+from online_models.arrays import Slots
+from online_models.exploration import Arms
 from online_models.learner import Learner
 from online_models.replica import Replica
+from online_models.rerank import Exploration as Trying
+from online_models.rerank import LabelCap, Share, rerank
 from online_models.sources import Alike, Content, Exploration, Nearest, gather
 from online_models.user_view import UserView
 from state.entries import CATALOGUE, MODEL
@@ -38,7 +44,25 @@ def warm_up() -> float:
     found = gather(context, (Nearest(), Alike(), Content(), Exploration()))
     found = gather(context)
     replica.score(replica.features(context, found.slots))
+    _rerank(replica, found.slots)
     return time.perf_counter() - started
+
+
+def _rerank(replica: Replica, slots: Slots) -> None:
+    labels = replica.columns.catalogue.genres[slots]
+    arms, trials = np.arange(len(slots), dtype=np.int32), np.zeros(len(slots))
+    for diversity in (0.0, 0.5):
+        rerank(
+            np.linspace(1.0, 0.1, len(slots)),
+            len(slots),
+            caps=[LabelCap(labels, 3, 10)],
+            shares=[Share(np.ones(len(slots), np.bool_), 0.5, 10)],
+            diversity=diversity,
+            duplicate=0.99,
+            vectors=replica.vectors(slots),
+            labels=labels,
+            exploration=Trying(0.5, Arms.of(arms, trials, trials), np.full((len(slots), 2), 0.4)),
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ops import erasing, evaluate, items, keys, play, traffic_commands, weights
+from ops import erasing, evaluate, items, keys, play, rules, traffic_commands, weights
 from ops.bench import commands as bench
 from ops.experiments import commands as experiments
 from ops.lake import commands as lake
@@ -30,6 +30,7 @@ experiments.register(app)
 erasing.register(app)
 weights.register(app)
 keys.register(app)
+rules.register(app)
 bench.register(app)
 
 

@@ -6,11 +6,16 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from flows.batches import KafkaBatch
 from serving.kafka.event_log import Delivery, QueueFullError
+from state.records import Impression
 from state.topics import Topic
 
 MAX_WAITING = 100_000
+_MAX_LISTS = 5000
+_decoder = msgspec.msgpack.Decoder(Impression)
 
 
 @dataclass
@@ -93,12 +98,30 @@ class MemoryOutbox:
         return Delivery(len(messages), asyncio.get_running_loop(), n_acked=len(messages))
 
 
+class MemoryLists(MemoryOutbox):
+    """Impressions; the newest ones can be looked up."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        super().__init__(log)
+        self._newest: deque[bytes] = deque(maxlen=_MAX_LISTS)
+
+    def put(self, topic: Topic, key: str, value: bytes) -> bool:
+        self._newest.append(value)
+        return super().put(topic, key, value)
+
+    def find(self, request_id: str, ts: int, partition: int) -> Impression | None:
+        """Return the list, None when it is not among the newest."""
+        wanted = request_id.encode()
+        found = next((value for value in tuple(self._newest) if wanted in value), None)
+        return None if found is None else _decoder.decode(found)
+
+
 class MemoryEventLog:
     """What `serving.kafka.event_log.EventLog` is over Kafka."""
 
     def __init__(self, log: MemoryLog) -> None:
         self.events = MemoryOutbox(log)
-        self.impressions = MemoryOutbox(log)
+        self.impressions = self.lists = MemoryLists(log)
 
     def close(self) -> None:
         """Nothing is kept, so nothing is left to send."""

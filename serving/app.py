@@ -15,6 +15,7 @@ from serving.access.guard import Guard, page_policy
 from serving.access.rates import Rates, rates_path
 from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
+from serving.memory.control import Control
 from serving.memory.last_lists import LastLists
 from serving.memory.live_users import CLOSING, LiveUsers
 from serving.memory.mirror import Mirror
@@ -22,7 +23,7 @@ from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
-from serving.resources import events, items, lists, live, operation, pages, users
+from serving.resources import events, items, lists, live, operation, pages, requests, rules, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from state.redis_store import AsyncRedisStore
@@ -38,8 +39,11 @@ _GC_THRESHOLDS = (20_000, 20, 20)
 class Lifespan:
     """Falcon middleware: starts and stops what runs beside requests."""
 
-    def __init__(self, mirror: Mirror, store: AsyncStore, known: Users, log: EventLog, live: LiveUsers) -> None:
+    def __init__(
+        self, mirror: Mirror, control: Control, store: AsyncStore, known: Users, log: EventLog, live: LiveUsers
+    ) -> None:
         self._mirror = mirror
+        self._control = control
         self._store = store
         self._users = known
         self._event_log = log
@@ -47,12 +51,14 @@ class Lifespan:
 
     async def process_startup(self, scope: dict[str, Any], event: object) -> None:
         scope.get("state", {})[CLOSING] = self._live.close  # what never ends by itself: servers wait for it
+        await self._control.start()  # first: there is no list yet that could have what is blocked
         await self._mirror.start()
         self._live.start()
 
     async def process_shutdown(self, scope: object, event: object) -> None:
         await self._live.aclose()
         await self._mirror.aclose()
+        await self._control.aclose()
         await self._users.breaker.aclose()
         self._event_log.close()
         await self._store.aclose()
@@ -61,10 +67,12 @@ class Lifespan:
 def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     """Return the ASGI application over a store and Kafka."""
     mirror = Mirror(settings, store)
+    control = Control(settings, store)
     known = Users(store, mirror.genres)
 
     def troubles() -> dict[str, str]:
-        return operation.troubles_of(mirror, log)
+        troubles = operation.troubles_of(mirror, log)
+        return troubles if control.degraded is None else troubles | {"rules": control.degraded}
 
     surfaces = declare(
         Parts(
@@ -79,7 +87,8 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     )
     watching = LiveUsers(store)
     known.on_local = watching.changed
-    answering = Lists(mirror, surfaces, troubles)
+    answering = Lists(mirror, surfaces, troubles, lambda: control.rules, settings.partitions)
+    ruling = rules.Ruling(control, store, known.breaker, log.events, mirror, answering)
     times = users.Times()
     page, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
@@ -89,7 +98,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         origins = "*" if "*" in settings.cors_origins else settings.cors_origins
         app.add_middleware(falcon.CORSMiddleware(allow_origins=origins, expose_headers=["retry-after"]))
     app.add_middleware(guard(settings))
-    app.add_middleware(Lifespan(mirror, store, known, log, watching))
+    app.add_middleware(Lifespan(mirror, control, store, known, log, watching))
     problems.install(app)
     for route, resource in {
         "/": pages.Storefront(page),
@@ -107,6 +116,11 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
+        "/v1/admin/rules": rules.CurrentRules(ruling),
+        "/v1/admin/rules/dry-run": rules.DryRun(ruling),
+        "/v1/admin/rules/history": rules.History(ruling),
+        "/v1/admin/rules/rollback": rules.Rollback(ruling),
+        "/v1/admin/requests/{request_id}": requests.Replay(log.lists, mirror),
         "/health/live": operation.HealthLive(),
         "/health/ready": operation.HealthReady(mirror, troubles),
         "/metrics": operation.Metrics(mirror, log),

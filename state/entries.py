@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from state.control import ControlDocument
 from state.records import (
     Activity,
     BlobRow,
@@ -136,6 +137,11 @@ USER_VECTOR = Table("user_vector", feed="learner", record=UserVectorRow)
 # flows.learn -> itself
 LEARNER_USER = Entry("v1:learner:user:{id}", UserRow, ttl=timedelta(days=90))
 
+# serving -> serving; field: the kind of document, `rules`
+CONTROL = Table("control", feed="control", record=ControlDocument, n_buckets=1)
+# serving, flows.catalogue (what an emptied Redis lacks) -> serving; field: `state.control.version_field`
+CONTROL_HISTORY = Table("control_history", feed="control_history", record=ControlDocument, n_buckets=1)
+
 TABLES: tuple[Table[object], ...] = (
     CATALOGUE,
     ITEM_ACTIVITY,
@@ -146,6 +152,8 @@ TABLES: tuple[Table[object], ...] = (
     LEARNER,
     ITEM_USERS,
     USER_VECTOR,
+    CONTROL,
+    CONTROL_HISTORY,
 )  # type: ignore[assignment]
 
 FEED_RETENTION = timedelta(minutes=1)

@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from state.entries import OVERLAY, SESSION, USER_PROFILE, Entry, Table
+from state.control import ControlDocument, version_field
+from state.entries import CONTROL, CONTROL_HISTORY, OVERLAY, SESSION, USER_PROFILE, Entry, Table
 from state.records import CleanEvent, Watermark
 from state.store import Changed, Changes, TableChanges, UserState, UserWatch, is_written
 
@@ -146,6 +147,16 @@ class AsyncMemoryStore:
 
     async def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
         return self._store.watermarks(flow)
+
+    async def replace_document(self, document: ControlDocument, before: int | None) -> bool:
+        stored = self._store.get_rows(CONTROL, [document.kind]).get(document.kind)
+        if (None if stored is None else stored.version) != before:
+            return False
+        changes = Changes()
+        changes.upsert(CONTROL_HISTORY, version_field(document.kind, document.version), document)
+        changes.upsert(CONTROL, document.kind, document)
+        self._store.commit(changes)
+        return True
 
     async def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
         followed = tuple(tables)

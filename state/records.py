@@ -106,6 +106,11 @@ class Impression(Struct, array_like=True, frozen=True):
     degraded: dict[str, str] | None = None
     session_id: str | None = None
     device: str | None = None
+    reasons: list[str] = []
+    """As shown, in slate order."""
+    rules_version: int = 0
+    relaxed: dict[str, int] = {}
+    """Rules that had to give way, see `online_models.rerank`."""
 
 
 class Example(Struct, array_like=True, frozen=True):

@@ -1,7 +1,7 @@
 """The stores over Redis (or Valkey), one node."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -14,7 +14,8 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from state import entries
-from state.entries import FEED_RETENTION, OVERLAY, SESSION, USER_PROFILE, Entry, Table
+from state.control import ControlDocument, version_field
+from state.entries import CONTROL, CONTROL_HISTORY, FEED_RETENTION, OVERLAY, SESSION, USER_PROFILE, Entry, Table
 from state.records import CleanEvent, Watermark
 from state.settings import Settings
 from state.store import Changed, Changes, StoreUnavailableError, TableChanges, UserState, UserWatch, is_written
@@ -240,6 +241,28 @@ class AsyncRedisStore:
         with _available():
             fields = await self._redis.hgetall(self._key(entries.watermark_key(flow)))
         return entries.decode_watermarks(flow, cast("dict[bytes, bytes]", fields))
+
+    async def replace_document(self, document: ControlDocument, before: int | None) -> bool:
+        kind, encoded = document.kind, CONTROL.codec.encode(document)
+        current, history, feed = (
+            self._key(key) for key in (CONTROL.key(0), CONTROL_HISTORY.key(0), entries.feed_key(CONTROL.feed))
+        )
+        with _available():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                await pipeline.watch(current)
+                stored = cast("bytes | None", await cast("Awaitable[Any]", pipeline.hget(current, kind)))
+                if (None if stored is None else CONTROL.codec.decode(kind, stored).version) != before:
+                    return False
+                pipeline.multi()  # type: ignore[no-untyped-call]
+                pipeline.hset(history, version_field(kind, document.version), cast("str", encoded))
+                pipeline.hset(current, kind, cast("str", encoded))
+                pipeline.xadd(feed, {"changed": entries.encode_feed_entry({CONTROL.name: [kind]})})
+                pipeline.eval(_TRIM_FEED, 1, feed, str(int(FEED_RETENTION.total_seconds() * 1000)))
+                try:
+                    await pipeline.execute()
+                except redis.WatchError:
+                    return False
+        return True
 
     async def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
         by_name = {table.name: table for table in tables}

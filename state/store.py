@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from state.control import ControlDocument
 from state.entries import Entry, Table
 from state.records import CleanEvent, SessionProfile, UserProfile, Watermark
 
@@ -153,7 +154,10 @@ class UserWatch(Protocol):
 
 
 class AsyncStore(Protocol):
-    """What serving reads, and the little that it writes. Every method raises `StoreUnavailableError`."""
+    """What serving reads, and the little that it writes: overlays, what was shown, control documents.
+
+    Every method raises `StoreUnavailableError`.
+    """
 
     async def user_state(self, user_id: str, session_id: str | None = None) -> UserState:
         """Read profile, overlay and session at one instant, in one round trip."""
@@ -168,6 +172,12 @@ class AsyncStore(Protocol):
         """Make feedback visible at once, until the features flow has applied it."""
 
     async def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]: ...
+
+    async def replace_document(self, document: ControlDocument, before: int | None) -> bool:
+        """Put a document in force and into the history if the version in force is `before`, None for none.
+
+        Return False, and change nothing, when it is another one.
+        """
 
     def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
         """Yield one complete load, then changes as they come; an empty one at least every second.

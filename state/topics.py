@@ -15,7 +15,7 @@ class Topic:
 
     name: str
     key: str
-    """What a message's key is: `user`, `item`, `metric` or `source` (as it came)."""
+    """What a message's key is: `user`, `item`, `metric`, `document` or `source` (as it came)."""
     compacted: bool = False
     retention: timedelta = timedelta(days=7)
     arrival_time: bool = False
@@ -41,4 +41,7 @@ EXAMPLES = Topic("examples", key="user")
 # flows.metrics -> people: JSON `records.MetricResult`
 METRICS = Topic("metrics", key="metric")
 
-ALL = (EVENTS, ITEMS, IMPRESSIONS, CLEAN, REJECTED, EXAMPLES, METRICS)
+# serving -> flows.catalogue, for an emptied Redis: msgpack `control.ControlDocument`; key: `control.version_field`
+CONTROL = Topic("control", key="document", compacted=True)
+
+ALL = (EVENTS, ITEMS, IMPRESSIONS, CLEAN, REJECTED, EXAMPLES, METRICS, CONTROL)

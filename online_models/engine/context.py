@@ -181,7 +181,9 @@ class Context:
             work.evidence,
             columns.factors.items,
             self.folds,
+            columns.liking(steps.items, steps.positive),
             steps.items,
+            steps.times,
             self.repeats,
         )
         np.log(logs, out=logs)

@@ -17,9 +17,10 @@ N_STEPS = 20
 
 STEP_FADING = 0.8
 
-CF, CB, CDEC, CL, LK, S0, S1, S2, S3, MK, RZ, RT, COMB = range(13)
-N_EVIDENCE = 13
-"""Columns of what the neighbour lists say of an item; the first five are sums of a pair's first five."""
+CF, CB, CDEC, CL, LK, S0, S1, S2, S3, MK, RZ, RT, COMB, HITS, MOST = range(15)
+N_EVIDENCE = 15
+"""Columns of what the neighbour lists say of an item; the first five are sums of a pair's first five, the last two the
+number of steps that have it in their lists and the most that one of them says, however far back."""
 
 MAX_TOUCHED = N_STEPS * 256
 """Distinct neighbours that a request can meet at most."""
@@ -81,6 +82,8 @@ def merge(
                 n_touched += 1
             for c in range(5):
                 evidence[m, c] += factors[c] * values[k, c]
+            evidence[m, HITS] += np.float32(1.0)
+            evidence[m, MOST] = max(evidence[m, MOST], f1 * values[k, NEAR])
             if x < 4:
                 evidence[m, S0 + x] += f1 * values[k, NEAR]
                 if x == 0:

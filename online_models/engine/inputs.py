@@ -6,8 +6,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.engine.als import RANK
 from online_models.engine.content import match
-from online_models.engine.evidence import COMB, MAX_TOUCHED, NEVER_COUNT, NEVER_HOURS, RT, RZ
+from online_models.engine.evidence import COMB, HITS, MAX_TOUCHED, MOST, NEVER_COUNT, NEVER_HOURS, RT, RZ
 from online_models.engine.items import (
     CLOCK_FIRST,
     CLOCK_LAST,
@@ -21,11 +22,13 @@ from online_models.engine.items import (
     TOTAL,
 )
 from online_models.engine.jit import jit
+from online_models.engine.liking import direction, positive_share
 
 LOGS = (
     *("pop_0.1d", "pop_0.5d", "pop_2d", "pop_8d", "pop_30d", "pop_all", "stage_8d", "stage_share"),
     *("hours_since_item", "item_age", "events_since_item"),
     *("cf", "cb", "cdec", "close", "liked", "s0", "s1", "s2", "s3", "mk", "transition_count", "transition_hours"),
+    *("hits", "most"),
 )
 """Inputs that are logarithms; the kernel fills in the arguments."""
 PLAIN = (
@@ -33,7 +36,7 @@ PLAIN = (
     *("mf_smooth", "mf_smooth_long", "mf_sharp", "rank_comb", "rank_mf", "rank_pop", "rank_s0"),
     *("is_last", "times_in_history", "repeat_nearness"),
     *("age_offset", "age_distance", "pop_offset", "pop_distance", "pop_to_last", "age_to_last", "stage_to_last"),
-    *("taste_slow", "taste_fast", "year_distance", "years_old"),
+    *("taste_slow", "taste_fast", "year_distance", "years_old", "liking", "repeat_minutes"),
 )
 CONTEXT = ("n_user", "minutes_since_user", "is_new_user", "burst", "n_repeats", "user_age", "user_pop")
 """Equal for all candidates of a list."""
@@ -49,6 +52,7 @@ BURST = 1800.0
 FADING = 0.9
 """Weight per step back of the user's means."""
 
+_LIKING, _REPEAT_MINUTES = _AT["liking"], _AT["repeat_minutes"]
 POP_8D, ITEM_AGE = _AT["pop_8d"], _AT["item_age"]
 _SINCE, _CF, _RZ = _AT["hours_since_item"], _AT["cf"], _AT["transition_count"]
 _SHARE, _COMB, _MF, _REPEAT, _MATCH, _TASTES, _CONTEXT = (
@@ -59,6 +63,7 @@ N_OF_USER = _LAST + 3
 """What `of_user` writes."""
 _FLOORS = np.array([0.01, 0.01, 0.001, 0.001, 0.01, 0.001, 0.001, 0.001, 0.001, 0.001], np.float32)
 """Added to evidence before the logarithm, in the order of its columns."""
+_MOST_FLOOR = 0.001
 RANKED = np.array([_COMB, _MF, _AT["pop_0.5d"], _AT["s0"]])
 RANKS = np.arange(len(RANKED)) + _AT["rank_comb"]
 """Columns of the ranks in the columns `RANKED`."""
@@ -82,7 +87,9 @@ def fill(
     evidence: NDArray[np.float32],
     vectors: NDArray[np.float32],
     folds: NDArray[np.float32],
+    liking: NDArray[np.float32],
     history: NDArray[np.int32],
+    times: NDArray[np.float64],
     repeats: bool,
 ) -> None:
     """Write what is known of `items`, row per item: counts, evidence and factors.
@@ -93,6 +100,7 @@ def fill(
     ln_user = math.log1p(n_user)
     base = tick * MAX_TOUCHED
     best = np.float32(1e-12)
+    unit = np.empty(RANK, np.float32)
     for m in range(items.size):
         item = items[m]
         row = arguments[m]
@@ -107,11 +115,16 @@ def fill(
             for r in range(y.size):
                 score += y[r] * folds[fold, r]
             out[m, _MF + fold] = score
-        out[m, _REPEAT] = out[m, _REPEAT + 1] = out[m, _REPEAT + 2] = 0.0
+        direction(vectors[0, item], unit)
+        score = np.float32(0.0)
+        for r in range(RANK):
+            score += unit[r] * liking[r]
+        out[m, _LIKING] = score
+        out[m, _REPEAT] = out[m, _REPEAT + 1] = out[m, _REPEAT + 2] = out[m, _REPEAT_MINUTES] = 0.0
     for m in range(items.size):
         out[m, _COMB] /= best
     if repeats:
-        fill_repeats(out, items, history)
+        fill_repeats(out, items, history, times, t)
 
 
 @jit
@@ -140,7 +153,7 @@ def fill_counts(
     arguments[TOTAL + 2] = (row[STAGE_TOTAL + bucket] + 0.2) / (row[N_EVENTS] + 1.6)
     arguments[_SINCE] = 1.0 + max(t - clock[CLOCK_LAST], 0.0) / 3600.0
     arguments[_SINCE + 1] = 1.0 + max(t - clock[CLOCK_FIRST], 0.0) / DAY
-    out[_SHARE] = (row[TOTAL] + 1.0) / (row[N_EVENTS] + 1.5)
+    out[_SHARE] = positive_share(row[TOTAL], row[N_EVENTS])
     mean_stage = row[SUM_STAGE] / max(row[N_EVENTS], np.float32(1.0))
     out[_SHARE + 1] = mean_stage
     out[_SHARE + 2] = abs(mean_stage - ln_user)
@@ -155,29 +168,38 @@ def fill_evidence(arguments: NDArray[np.float32], evidence: NDArray[np.float32],
     if at < 0:
         arguments[_RZ] = 1.0 + NEVER_COUNT
         arguments[_RZ + 1] = 1.0 + NEVER_HOURS
+        arguments[_RZ + 2] = 1.0
+        arguments[_RZ + 3] = _MOST_FLOOR
         return np.float32(0.0)
     for k in range(_FLOORS.size):
         arguments[_CF + k] += evidence[at, k]
     arguments[_RZ] = 1.0 + evidence[at, RZ]
     arguments[_RZ + 1] = 1.0 + evidence[at, RT]
+    arguments[_RZ + 2] = 1.0 + evidence[at, HITS]
+    arguments[_RZ + 3] = _MOST_FLOOR + evidence[at, MOST]
     return np.float32(evidence[at, COMB])
 
 
 @jit
-def fill_repeats(out: NDArray[np.float32], items: NDArray[np.int32], history: NDArray[np.int32]) -> None:
-    """Write how often and how far back the items are in the history over zeros."""
+def fill_repeats(
+    out: NDArray[np.float32], items: NDArray[np.int32], history: NDArray[np.int32], times: NDArray[np.float64], t: float
+) -> None:
+    """Write how often, how far and how long back the items are in the history over zeros."""
     for m in range(items.size):
-        times = 0
+        n_times = 0
         distance = 0
+        minutes = 0.0
         for x in range(history.size):
             if history[history.size - 1 - x] == items[m]:
-                times += 1
+                n_times += 1
                 if distance == 0:
                     distance = x + 1
-        if times > 0:
+                    minutes = max(t - times[history.size - 1 - x], 0.0) / 60.0
+        if n_times > 0:
             out[m, _REPEAT] = 1.0 if distance == 1 else 0.0
-            out[m, _REPEAT + 1] = math.log1p(times)
+            out[m, _REPEAT + 1] = math.log1p(n_times)
             out[m, _REPEAT + 2] = 1.0 / distance
+            out[m, _REPEAT_MINUTES] = math.log(1.5 + minutes)
 
 
 @jit

@@ -79,6 +79,15 @@ class Scorer:
         normalise(features, self.list_mean(features) if mean is None else mean, self._statistics, out)
         return out
 
+    def normalised(self, features: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the network sees of candidates of a list with this `list_mean`, shape (n, 2 * n_inputs)."""
+        return self._normalised(features, mean)
+
+    @property
+    def layers(self) -> list[NDArray[np.float32]]:
+        """Weights and biases of the two hidden layers, the output's, and the linear part's; not to be written to."""
+        return self._infer
+
     def predict_many(
         self, features: NDArray[np.float32], mean: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:

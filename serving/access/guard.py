@@ -59,6 +59,7 @@ class Guard:
         place, key = holder
         if scope not in key.scopes:
             raise ProblemError(403, f"the API key has no scope {scope!r}, only {', '.join(key.scopes)}")
+        req.context.caller = f"{key.name} ({key.id})"
         rate = self._rate if key.rate is None else key.rate
         if rate and self._rates is not None and (wait_s := self._rates.wait_s(place, rate)):
             raise ProblemError(429, f"more than {rate:g} calls a second with this API key", retry_after_s=ceil(wait_s))

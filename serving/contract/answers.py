@@ -7,6 +7,38 @@ from msgspec import UNSET, Struct, UnsetType
 from state.records import Item
 
 
+class Contribution(Struct, frozen=True):
+    """What one of the ranker's inputs contributes to an item's score."""
+
+    name: str
+    value: float
+    contribution: float
+
+
+class RuleEffect(Struct, frozen=True):
+    """What a rule did to an item."""
+
+    rule: str
+    """Its name; `near_duplicates`, `diversity` or `exploration` for what is no rule of the document's lists."""
+    effect: str
+
+
+class ItemExplanation(Struct, frozen=True, kw_only=True):
+    """Why an item has its place."""
+
+    rank: int | None
+    """By score, from 0, before rules."""
+    ranker_score: float | None
+    """What the ranker says: `baseline` and all contributions together. None where it did not score the list."""
+    baseline: float | None
+    """The score of a candidate that is as all candidates of this list are on average."""
+    features: list[Contribution]
+    """Greatest contribution first; inputs that contribute nothing are left out."""
+    rules: list[RuleEffect]
+    propensity: float
+    """Probability of this item to have this place, given those above it."""
+
+
 class ListedItem(Struct, frozen=True):
     """One item of a list."""
 
@@ -21,6 +53,7 @@ class ListedItem(Struct, frozen=True):
     """This and what follows: as `fields` asks for."""
     genres: list[str] | UnsetType = UNSET
     release_date: str | UnsetType | None = UNSET
+    explanation: ItemExplanation | UnsetType = UNSET
     category: str | UnsetType | None = UNSET
     price: float | UnsetType | None = UNSET
     tags: list[str] | UnsetType = UNSET
@@ -76,11 +109,33 @@ class ListAnswer(Struct, frozen=True, kw_only=True):
     next: str | None = None
     model: ModelVersion
     experiments: dict[str, str] = {}
+    relaxed: dict[str, int] | UnsetType = UNSET
+    """Rule -> places at which it had to give way, as the candidates did not allow to keep it."""
     degraded: dict[str, str] | None = None
     """Stage or part -> what is missing and why; `answer`: what the list is instead."""
     state: StateUsed
     timing_ms: dict[str, float]
     explain: list[StageReport] | UnsetType = UNSET
+
+
+class ReplayedList(Struct, frozen=True, kw_only=True):
+    """A list as it was shown, from the log; titles, genres and dates are those of the catalogue as it is now."""
+
+    request_id: str
+    user_id: str
+    surface: str
+    ts: int
+    """Of the answer, epoch ms."""
+    items: list[ListedItem]
+    propensities: list[float]
+    """Of each item to have its place, given those above it."""
+    model: ModelVersion
+    rules_version: int
+    relaxed: dict[str, int]
+    experiments: dict[str, str]
+    degraded: dict[str, str] | None
+    session_id: str | None
+    device: str | None
 
 
 class Rejected(Struct, frozen=True):

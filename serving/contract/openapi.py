@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from serving.contract import answers, queries
+from serving.contract import answers, queries, rules
 from serving.contract.answers import Live, Ready
 from serving.contract.feedback import Feedback, Onboarding
 from serving.contract.problems import CONTENT_TYPE, Problem
@@ -53,6 +53,7 @@ _BATCH = (400, 413, 429)
 _ACCESS = (401, 403, 429)
 _ITEM = "/v1/items/{item_id}"
 _USER = "/v1/users/{user_id}"
+_RULES = "/v1/admin/rules"
 OPERATIONS = (
     Operation(
         "post", "/v1/events", "Take events, one or many", answers.BatchAnswer,
@@ -104,11 +105,23 @@ OPERATIONS = (
     ),
     Operation("get", "/v1/popular", "What most people take these days", answers.ListAnswer, queries.SurfaceQuery),
     Operation("get", "/v1/trending", "What is taken most at the moment", answers.ListAnswer, queries.TrendingQuery),
+    Operation("get", _RULES, "The rules in force, or of an earlier version", rules.RulesAnswer, rules.RulesQuery,
+              problems=(400, 404, 503)),
+    Operation("put", _RULES, "Put rules in force, in all processes within two seconds", rules.RulesAnswer,
+              bodies=(rules.NewRules,), problems=(400, 409, 413, 503)),
+    Operation("post", f"{_RULES}/dry-run", "Whose lists would change, and how", rules.TrialAnswer,
+              bodies=(rules.Trial,), problems=(400, 413)),
+    Operation("get", f"{_RULES}/history", "Who changed what, newest first", rules.HistoryAnswer, rules.HistoryQuery,
+              problems=(400, 503)),
+    Operation("post", f"{_RULES}/rollback", "Put an earlier version in force again", rules.RulesAnswer,
+              bodies=(rules.WantedRollback,), problems=(400, 404, 409, 413, 503)),
     Operation("get", "/v1/search", "Items by text, in the user's order", answers.ListAnswer, queries.SearchQuery),
     Operation(
         "post", "/v1/sessions/recommendations", "A list by the events of the request; nothing is stored or logged",
         answers.ListAnswer, queries.ListQuery, bodies=(SessionBody,), problems=(400, 413),
     ),
+    Operation("get", "/v1/admin/requests/{request_id}", "A list as it was shown, from the log", answers.ReplayedList,
+              problems=(400, 404, 503)),
     Operation("get", "/health/live", "Does the process answer?", Live, problems=()),
     Operation("get", "/health/ready", "Can it answer lists?", Ready, problems=()),
     Operation("get", "/metrics", "Prometheus metrics", "text/plain", problems=()),
@@ -128,7 +141,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _described(operation, schemas)
-    return {
+    whole = {
         "openapi": "3.1.0",
         "info": {
             "title": "Freshet",
@@ -149,6 +162,9 @@ def document() -> dict[str, Any]:
             },
         },
     }
+    # As JSON has it: here defaults are tuples and structs.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))
+    return plain
 
 
 def _described(operation: Operation, schemas: dict[type[Struct], dict[str, Any]]) -> dict[str, Any]:

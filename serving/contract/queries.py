@@ -95,6 +95,20 @@ class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     seen: Annotated[
         Literal["hide", "show", "only"], Meta(description="what becomes of items that the user has consumed")
     ] = "hide"
+    diversity: Annotated[
+        float, Meta(ge=0, le=1, description="0: the order by score; 1: each item as unlike those above it as can be")
+    ] = 0.0
+    exploration: Annotated[
+        float, Meta(ge=0, le=1, description="share of the places, but the first, for items of little exposure")
+    ] = 0.0
+    explore_by: Annotated[
+        Literal["thompson", "uniform"],
+        Meta(description="how an item to try out is chosen: by what is known of it, or evenly"),
+    ] = "thompson"
+    region: (
+        Annotated[str, Meta(min_length=1, max_length=32, description="where the user is: which content policies hold")]
+        | None
+    ) = None
     device: Annotated[str, Meta(max_length=64, description="logged with the impression")] | None = None
     session_id: Annotated[Identifier, Meta(description="the history of a user who has none; logged")] | None = None
     explain: Annotated[bool, Meta(description="tell what each stage kept and dropped")] = False

@@ -13,6 +13,7 @@ from functools import partial
 from confluent_kafka import KafkaError, Message, Producer
 
 from serving import telemetry
+from serving.kafka.impressions import KafkaLists, LoggedLists
 from serving.kafka.spool import Spool, Spools, Waiting
 from state.settings import Settings
 from state.topics import PARTITIONER, Topic
@@ -309,6 +310,7 @@ class EventLog:
     def __init__(self, settings: Settings) -> None:
         self.events = Outbox(settings, linger_ms=2, max_messages=100_000, max_kib=64 * 1024)
         spools = Spools(settings, "impressions")
+        self.lists: LoggedLists = KafkaLists(settings)
         self.impressions = Outbox(settings, linger_ms=20, max_messages=20_000, max_kib=64 * 1024, spools=spools)
 
     def close(self) -> None:

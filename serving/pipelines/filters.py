@@ -41,6 +41,17 @@ class Servable:
         return servable if withheld is None else servable & withheld
 
 
+class Permitted:
+    """Nothing that a rule blocks or a content policy denies."""
+
+    name = "withheld_by_rules"
+    fails_closed = True
+
+    def keep(self, slate: Slate, slots: Slots) -> Mask | None:
+        withheld = slate.withheld()
+        return None if withheld is None else ~withheld[0][slots]
+
+
 class HiddenByUser:
     """Nothing that the user has hidden."""
 
@@ -92,8 +103,7 @@ class Wanted:
     fails_closed = True
 
     def keep(self, slate: Slate, slots: Slots) -> Mask | None:
-        allowed = slate.allowed()
-        return None if allowed is None else allowed[slots]
+        return None if slate.wanted is None else slate.replica.matching(slate.wanted)[slots]
 
 
 def _without(slate: Slate, slots: Slots, item_ids: Collection[str]) -> Mask | None:

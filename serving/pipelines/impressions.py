@@ -43,7 +43,7 @@ def impression_of(slate: Slate) -> Impression:
         items=[slate.replica.item_id(slot) for slot in shown.slots.tolist()],
         scores=[score if isfinite(score) else 0.0 for score in shown.scores.tolist()],
         sources=[slate.sources_of(bits) for bits in shown.sources.tolist()],
-        propensities=[1.0] * len(shown),  # nothing is drawn at random yet
+        propensities=[1.0] * len(shown) if shown.propensities is None else shown.propensities.tolist(),
         features=features,
         feature_set=FEATURE_SET,
         model=slate.model[0],
@@ -51,4 +51,7 @@ def impression_of(slate: Slate) -> Impression:
         degraded=slate.degraded or None,
         session_id=slate.query.session_id,
         device=slate.query.device,
+        reasons=slate.reasons,
+        rules_version=slate.rules.version,
+        relaxed=slate.relaxed,
     )

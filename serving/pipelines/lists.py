@@ -1,8 +1,8 @@
 """From a list request to its answer, the same for every surface."""
 
 import asyncio
-import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Literal
@@ -12,6 +12,7 @@ from msgspec import UNSET
 from online_models import fingerprints
 from online_models.expressions import Boost, Expression, ExpressionError
 from online_models.replica import Replica
+from online_models.rules import NO_RULES, ActiveRules
 from serving.contract import cursors
 from serving.contract.answers import ListAnswer, ListedItem, ModelVersion, StateUsed
 from serving.contract.problems import ProblemError
@@ -19,16 +20,21 @@ from serving.contract.queries import ListQuery
 from serving.contract.wanted import boosts, check_user, not_understood, wanted
 from serving.memory.mirror import Mirror
 from serving.memory.users import KnownUser
+from serving.pipelines.explaining import explanations
 from serving.pipelines.ladder import Rung, most_scored
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.reasons import reasons
+from serving.pipelines.request_ids import NOWHERE, new_request_id
 from serving.pipelines.slate import Slate
+from state.partitioner import UserPartitions
 from state.records import Item
 
 _AT_ONCE = 16
 """Lists in the making at once. A list computes for about a millisecond and cannot be interrupted, so that with many
 more of them the answer of Redis would wait for its turn longer than a request waits for Redis; those in the making
 share calls to it, so that with fewer of them each would cost more."""
+
+_MAX_RECENT_USERS = 2000
 
 
 class Lists:
@@ -38,11 +44,23 @@ class Lists:
     ----------
     troubles
         Returns part -> what is wrong with it, for parts that no stage of a request touches.
+    rules
+        Returns those in force.
+    n_partitions
+        Of the topics by user.
     """
 
     def __init__(
-        self, mirror: Mirror, surfaces: Mapping[str, Pipeline], troubles: Callable[[], dict[str, str]]
+        self,
+        mirror: Mirror,
+        surfaces: Mapping[str, Pipeline],
+        troubles: Callable[[], dict[str, str]],
+        rules: Callable[[], ActiveRules] = lambda: NO_RULES,
+        n_partitions: int = 1,
     ) -> None:
+        self._rules = rules
+        self._partition_of = UserPartitions(n_partitions)
+        self._recent_users: deque[str] = deque(maxlen=_MAX_RECENT_USERS)
         self._mirror = mirror
         self._surfaces = surfaces
         self._troubles = troubles
@@ -83,7 +101,7 @@ class Lists:
         slate = Slate(
             wanted=_wanted(query, replica),
             boosts=_boosts(query, replica),
-            request_id=os.urandom(16).hex(),
+            request_id=new_request_id(wall_ms, NOWHERE if user_id is None else self._partition_of(user_id)),
             surface=surface,
             query=query,
             replica=replica,
@@ -95,6 +113,7 @@ class Lists:
             text=text,
             user=user,
             degraded=self._troubles(),
+            rules=self._rules(),
             arrived=started,
             rung=Rung.DISK if self._mirror.origin == "disk" else Rung.FULL,
         )
@@ -106,7 +125,40 @@ class Lists:
             slate.max_scored = most_scored(waited_ms)
             await self._surfaces[surface].run(slate)
         slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
+        if user_id is not None:
+            self._recent_users.append(user_id)
         return render(slate, state_used(slate, self._mirror), _next(slate, bound, shown))
+
+    def recent_users(self, n: int) -> list[str]:
+        """Return some users to whom this process answered lately, newest first."""
+        return list(dict.fromkeys(reversed(self._recent_users)))[:n]
+
+    async def compare(
+        self, surface: str, query: ListQuery, user_id: str, rules: ActiveRules
+    ) -> tuple[list[str], list[str], dict[str, int]]:
+        """Return a user's list as it is and as it would be under other rules, and what those would have to relax.
+
+        Nobody is shown these lists, and none is logged.
+        """
+        lists: list[list[str]] = []
+        replica, now_ms, wall_ms = self._mirror.current, self._mirror.now_ms, int(time.time() * 1000)
+        request_id = new_request_id(wall_ms, NOWHERE)
+        for held in (self._rules(), rules):
+            slate = Slate(
+                request_id=request_id,
+                surface=surface,
+                query=query,
+                replica=replica,
+                now_ms=now_ms,
+                wall_ms=wall_ms,
+                user_id=user_id,
+                is_trial=True,
+                rules=held,
+            )
+            async with self._places:
+                await self._surfaces[surface].run(slate)
+            lists.append([replica.item_id(slot) for slot in slate.candidates.slots.tolist()])
+        return lists[0], lists[1], slate.relaxed
 
 
 def _next(slate: Slate, bound: bytes, shown: bytes) -> str | None:
@@ -164,6 +216,7 @@ def state_used(slate: Slate, mirror: Mirror) -> StateUsed:
 def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> ListAnswer:
     """Return the answer that a finished slate stands for."""
     reason = reasons(slate)
+    explanation = explanations(slate) if slate.query.explain else None
     items = []
     replica = slate.replica
     shown = slate.candidates
@@ -171,13 +224,16 @@ def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> List
     for position, (slot, score, bits) in enumerate(columns):
         item = replica.item(slot) or Item(item_id=replica.item_id(slot))
         sources = slate.sources_of(bits)
+        why = UNSET if explanation is None else explanation(position)
+        told = reason(item, sources)
+        slate.reasons.append(told)
         if slate.query.fields:
-            told = {name: getattr(item, name) for name in slate.query.fields}
-            items.append(ListedItem(item.item_id, score, sources, reason(item, sources), position, **told))
+            wanted = {name: getattr(item, name) for name in slate.query.fields}
+            items.append(ListedItem(item.item_id, score, sources, told, position, explanation=why, **wanted))
             continue
         title, genres, released = item.title, item.genres, item.release_date
         # By position: these are twenty in every answer. NaN becomes null.
-        items.append(ListedItem(item.item_id, score, sources, reason(item, sources), position, title, genres, released))
+        items.append(ListedItem(item.item_id, score, sources, told, position, title, genres, released, why))
     return ListAnswer(
         request_id=slate.request_id,
         user_id=slate.user_id,
@@ -186,6 +242,7 @@ def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> List
         items=items,
         next=next_page,
         model=ModelVersion(*slate.model),
+        relaxed=slate.relaxed or UNSET,
         degraded=slate.degraded or None,
         state=state,
         timing_ms=slate.timing_ms,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from serving.contract.answers import StageReport
 from serving.pipelines.ladder import BUDGET_MS
-from serving.pipelines.slate import Slate
+from serving.pipelines.slate import Candidates, Slate
 from state.store import StoreUnavailableError
 
 OBSERVED_EVERY = 16
@@ -102,10 +102,21 @@ class Pipeline:
                 slate.reports.append(
                     StageReport(stage.name, n_in, len(slate.candidates), slate.timing_ms[stage.name], slate.notes)
                 )
+        self._keep_back(slate)
         if slate.rung:
             slate.degraded["answer"] = slate.rung.told
-        if self._afterwards:
+        if self._afterwards and not slate.is_trial:
             asyncio.get_running_loop().call_soon(self._follow_up, slate)
+
+    def _keep_back(self, slate: Slate) -> None:
+        """Whatever stages did or did not do: nothing that rules withhold leaves here; without knowing, nothing does."""
+        try:
+            withheld = slate.withheld()
+            if withheld is not None and withheld[0][slate.candidates.slots].any():
+                slate.candidates = slate.candidates.take(~withheld[0][slate.candidates.slots])
+        except Exception as error:
+            slate.fail("rules", error)
+            slate.candidates = Candidates.none()
 
     def _reason(self, stage: Stage, error: Exception) -> str:
         """Say why a stage did not do its part."""

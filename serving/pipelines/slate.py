@@ -8,10 +8,12 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.arrays import Slots
 from online_models.engine.context import Context
 from online_models.expressions import Boost, Expression
 from online_models.replica import Replica
-from serving.contract.answers import StageReport
+from online_models.rules import NO_RULES, ActiveRules
+from serving.contract.answers import RuleEffect, StageReport
 from serving.contract.queries import ListQuery
 from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
@@ -36,6 +38,9 @@ class Candidates:
     rows: NDArray[np.intp] | None = None
     """(n,) their rows in `scored`; None where it is row by row."""
 
+    propensities: NDArray[np.float64] | None = None
+    """(n,) probability of the item to have its place, given those above it; None before places are given."""
+
     def __len__(self) -> int:
         return len(self.slots)
 
@@ -50,7 +55,8 @@ class Candidates:
         if self.scored is not None:
             # Rows are looked up at the end: copying the matrix at every step would cost more than the steps.
             rows = (np.arange(len(self.scored)) if rows is None else rows)[index]
-        return Candidates(self.slots[index], self.sources[index], self.scores[index], self.scored, rows)
+        propensities = None if self.propensities is None else self.propensities[index]
+        return Candidates(self.slots[index], self.sources[index], self.scores[index], self.scored, rows, propensities)
 
     @classmethod
     def none(cls) -> "Candidates":
@@ -70,6 +76,8 @@ class Slate:
     """Stream time."""
     wall_ms: int
     user_id: str | None = None
+    is_trial: bool = False
+    """Made to look at, and shown to nobody."""
     wanted: Expression | None = None
     """What items must fulfil."""
     boosts: tuple[Boost, ...] = ()
@@ -89,6 +97,18 @@ class Slate:
     """(n_slots,) how well items match the text, once they were looked for."""
     user: KnownUser | None = None
     context: Context | None = None
+    rules: ActiveRules = NO_RULES
+    """The same version for the whole request."""
+    reasons: list[str] = field(default_factory=list)
+    """As shown."""
+    ranks: dict[int, int] = field(default_factory=dict)
+    """Slot -> place by score, for `explain`."""
+    effects: dict[int, list[RuleEffect]] = field(default_factory=dict)
+    """Slot -> what rules did to the item, for `explain`."""
+    explored: frozenset[int] = frozenset()
+    """Slots of the items that were tried out."""
+    relaxed: dict[str, int] = field(default_factory=dict)
+    """Rule -> places at which it had to give way."""
     source_names: tuple[str, ...] = ()
     candidates: Candidates = field(default_factory=Candidates.none)
     list_mean: NDArray[np.float32] | None = None
@@ -111,8 +131,16 @@ class Slate:
     _names: dict[int, list[str]] = field(default_factory=dict)
 
     def allowed(self) -> NDArray[np.bool_] | None:
-        """Return a mask over all slots, None when all items may be in the list."""
-        return None if self.wanted is None else self.replica.matching(self.wanted)
+        """Return a mask over all slots, None when all items may be in the list: what is wanted and not withheld."""
+        wanted = None if self.wanted is None else self.replica.matching(self.wanted)
+        withheld = self.withheld()
+        if withheld is None:
+            return wanted
+        return ~withheld[0] if wanted is None else wanted & ~withheld[0]
+
+    def withheld(self) -> tuple[NDArray[np.bool_], Slots] | None:
+        """Return what the rules keep out of the list: a mask over all slots and the slots, None for nothing."""
+        return self.rules.withheld(self.replica, self.surface, self.user_id, self.query.region)
 
     def genres(self, slot: int) -> Sequence[str]:
         item = self.replica.item(slot)

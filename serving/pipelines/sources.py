@@ -11,6 +11,7 @@ from online_models.expressions import Labels
 from online_models.text_index import MAX_TERMS, TextIndex
 from serving.pipelines.slate import Slate
 
+_PER_PLACE = 3
 _UNINDEXED = 1000
 """Changes of texts that may wait before a search says so."""
 PER_SOURCE = 200
@@ -89,10 +90,39 @@ class Matching:
         self._k = k
 
     def retrieve(self, slate: Slate) -> Slots | None:
-        where = slate.allowed()
-        if where is None:
+        if slate.wanted is None:
             return None
+        where = slate.allowed()
         return slate.replica.popular_slots(self._k + _n_to_drop(slate), slate.now_ms, where=where)
+
+
+class Pinned:
+    """Items that rules give a place to."""
+
+    name = "pinned"
+
+    def retrieve(self, slate: Slate) -> Slots | None:
+        pins = slate.rules.pins(slate.surface, slate.user_id)
+        return slate.replica.slots([pin.item for pin in pins]) if pins else None
+
+
+class Promoted:
+    """The most popular items of each promotion, for the ranker to choose from."""
+
+    name = "promoted"
+
+    def retrieve(self, slate: Slate) -> Slots | None:
+        promotions = slate.rules.promotions(slate.surface)
+        if not promotions:
+            return None
+        allowed = slate.allowed()
+        found = []
+        for promotion in promotions:
+            where = slate.rules.mask(promotion.name, slate.replica)
+            k = _PER_PLACE * promotion.among + _n_to_drop(slate)
+            where = where if allowed is None else where & allowed
+            found.append(slate.replica.popular_slots(k, slate.now_ms, where=where))
+        return np.concatenate(found)
 
 
 class TextMatch:
@@ -107,7 +137,7 @@ class TextMatch:
 
     def retrieve(self, slate: Slate) -> Slots:
         """Return them, best first. A filter that few items pass is part of the search: then none is missed."""
-        replica, where = slate.replica, slate.allowed()
+        replica, where = slate.replica, None if slate.wanted is None else slate.allowed()
         k, among = self._k + _n_to_drop(slate), None
         if where is not None:
             allowed = np.flatnonzero(where)

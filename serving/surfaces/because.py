@@ -1,11 +1,12 @@
 """Surface `because`: because you took this item."""
 
 from online_models.sources import Alike, Covisited, Nearest, Session
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import Matching, Model, Popular
+from serving.pipelines.sources import Matching, Model, Pinned, Popular, Promoted
 from serving.pipelines.stages import (
     Adjust,
+    Boost,
     Drop,
     Hydrate,
     HydrateUser,
@@ -14,6 +15,7 @@ from serving.pipelines.stages import (
     ReadShown,
     ReadUser,
     RememberShown,
+    Rerank,
     Retrieve,
     Score,
     Select,
@@ -29,12 +31,23 @@ def because(parts: Parts) -> Pipeline:
         ReadShown(parts.rotation),
         NewestTaken(),
         Hydrate(),
-        Retrieve(Matching(), Model(Covisited()), Model(Session()), Model(Nearest()), Model(Alike()), Popular(k=100)),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Retrieve(
+            Pinned(),
+            Promoted(),
+            Matching(),
+            Model(Covisited()),
+            Model(Session()),
+            Model(Nearest()),
+            Model(Alike()),
+            Popular(k=100),
+        ),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         HydrateUser(),
         Score(),
         Adjust(),
+        Boost(),
         Rank(),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,

@@ -1,18 +1,19 @@
 """Surface `home`: what this user would take next."""
 
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Popular
+from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Pinned, Popular, Promoted
 from serving.pipelines.stages import (
     Adjust,
+    Boost,
     Drop,
-    GenreCap,
     Hydrate,
     Rank,
     ReadShown,
     ReadUser,
     RememberShown,
+    Rerank,
     Retrieve,
     Score,
     Select,
@@ -28,6 +29,8 @@ def home(parts: Parts) -> Pipeline:
         ReadShown(parts.rotation),
         Hydrate(),
         Retrieve(
+            Pinned(),
+            Promoted(),
             Consumed(),
             Matching(),
             Liked(),
@@ -40,11 +43,12 @@ def home(parts: Parts) -> Pipeline:
             Popular(k=PER_SOURCE),
             lists=parts.lists,
         ),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(parts.lists),
         Adjust(),
+        Boost(),
         Rank(),
-        GenreCap(at_most=3, among=10),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,

@@ -1,9 +1,21 @@
 """Surface `popular`: what most people take these days."""
 
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import Consumed, Popular
-from serving.pipelines.stages import Adjust, Drop, Rank, ReadShown, ReadUser, RememberShown, Retrieve, ScoreBy, Select
+from serving.pipelines.sources import Consumed, Pinned, Popular, Promoted
+from serving.pipelines.stages import (
+    Adjust,
+    Boost,
+    Drop,
+    Rank,
+    ReadShown,
+    ReadUser,
+    RememberShown,
+    Rerank,
+    Retrieve,
+    ScoreBy,
+    Select,
+)
 from serving.surfaces.parts import Parts
 
 
@@ -13,11 +25,13 @@ def popular(parts: Parts) -> Pipeline:
         "popular",
         ReadUser(parts.users),
         ReadShown(parts.rotation),
-        Retrieve(Consumed(), Popular()),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Retrieve(Pinned(), Promoted(), Consumed(), Popular()),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         ScoreBy(Popular()),
         Adjust(),
+        Boost(),
         Rank(),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,

@@ -1,17 +1,19 @@
 """Surface `search`: what a text finds, in the user's order."""
 
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.sources import TextMatch
 from serving.pipelines.stages import (
     Adjust,
     BlendText,
+    Boost,
     Drop,
     Hydrate,
     Rank,
     ReadShown,
     ReadUser,
     RememberShown,
+    Rerank,
     Retrieve,
     Score,
     Select,
@@ -27,11 +29,13 @@ def search(parts: Parts) -> Pipeline:
         ReadShown(parts.rotation),
         Hydrate(),
         Retrieve(TextMatch(parts.text)),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
         BlendText(),
         Adjust(),
+        Boost(),
         Rank(),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,

@@ -1,10 +1,10 @@
 """Surface `session`: for somebody of whom nothing may be stored, by the events that the request brings."""
 
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Popular
-from serving.pipelines.stages import Adjust, Drop, GenreCap, Hydrate, Rank, Retrieve, Score, Select
+from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Pinned, Popular, Promoted
+from serving.pipelines.stages import Adjust, Boost, Drop, Hydrate, Rank, Rerank, Retrieve, Score, Select
 from serving.surfaces.parts import Parts
 
 
@@ -14,6 +14,8 @@ def session(parts: Parts) -> Pipeline:
         "session",
         Hydrate(),
         Retrieve(
+            Pinned(),
+            Promoted(),
             Consumed(),
             Matching(),
             Liked(),
@@ -25,11 +27,12 @@ def session(parts: Parts) -> Pipeline:
             Model(Exploration(k=20)),
             Popular(k=PER_SOURCE),
         ),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
         Adjust(),
+        Boost(),
         Rank(),
-        GenreCap(at_most=3, among=10),
+        Rerank(),
         Select(),
         observe=parts.observe,
     )

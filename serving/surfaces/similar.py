@@ -1,17 +1,19 @@
 """Surface `similar`: more like this item."""
 
 from online_models.sources import Alike, Covisited, Nearest, Session
-from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted
+from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import Matching, Model, Popular
+from serving.pipelines.sources import Matching, Model, Pinned, Popular, Promoted
 from serving.pipelines.stages import (
     Adjust,
+    Boost,
     Drop,
     Hydrate,
     Rank,
     ReadShown,
     ReadUser,
     RememberShown,
+    Rerank,
     Retrieve,
     Score,
     Select,
@@ -26,11 +28,22 @@ def similar(parts: Parts) -> Pipeline:
         ReadUser(parts.users),
         ReadShown(parts.rotation),
         Hydrate(),
-        Retrieve(Matching(), Model(Covisited()), Model(Session()), Model(Nearest()), Model(Alike()), Popular(k=100)),
-        Drop(HiddenByUser(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Retrieve(
+            Pinned(),
+            Promoted(),
+            Matching(),
+            Model(Covisited()),
+            Model(Session()),
+            Model(Nearest()),
+            Model(Alike()),
+            Popular(k=100),
+        ),
+        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
         Adjust(),
+        Boost(),
         Rank(),
+        Rerank(),
         Select(),
         afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,

@@ -4,7 +4,7 @@ from serving.pipelines.ladder import MAX_SCORED
 from serving.pipelines.stages.adjusting import Adjust
 from serving.pipelines.stages.candidates import Hydrate, HydrateUser, Retrieve
 from serving.pipelines.stages.dropping import Drop
-from serving.pipelines.stages.ranking import GenreCap, Rank, Select
+from serving.pipelines.stages.ranking import Boost, Rank, Rerank, Select
 from serving.pipelines.stages.reading import NewestTaken, ReadShown, ReadUser, RememberShown
 from serving.pipelines.stages.scoring import BlendText, Score, ScoreBy
 
@@ -12,8 +12,8 @@ __all__ = [
     "MAX_SCORED",
     "Adjust",
     "BlendText",
+    "Boost",
     "Drop",
-    "GenreCap",
     "Hydrate",
     "HydrateUser",
     "NewestTaken",
@@ -21,6 +21,7 @@ __all__ = [
     "ReadShown",
     "ReadUser",
     "RememberShown",
+    "Rerank",
     "Retrieve",
     "Score",
     "ScoreBy",

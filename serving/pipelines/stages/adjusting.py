@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.contract.answers import RuleEffect
 from serving.contract.queries import ROTATION_S
 from serving.pipelines.slate import Slate
 
@@ -37,6 +38,7 @@ class Adjust:
         for boost in slate.boosts:
             factors[slate.replica.matching(boost.condition)[slots]] *= boost.factor
         slate.notes["boosted"] = int(np.count_nonzero(factors != 1.0))
+        _tell(slate, "booster", slots, factors)
         return factors
 
     def _rotated(self, slate: Slate, slots: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -49,4 +51,14 @@ class Adjust:
                 left[slot] = min(1.0, max(0.0, 1.0 - (slate.wall_ms - ts) / span_ms))
         found = left[slots]
         slate.notes["rotated"] = int(np.count_nonzero(found))
-        return np.asarray(1.0 - slate.query.rotation * found)
+        factors = np.asarray(1.0 - slate.query.rotation * found)
+        _tell(slate, "rotation", slots, factors)
+        return factors
+
+
+def _tell(slate: Slate, what: str, slots: NDArray[np.int32], factors: NDArray[np.float64]) -> None:
+    """Say of each item by how much its score was multiplied, for `explain`."""
+    if slate.query.explain:
+        for n in np.flatnonzero(factors != 1.0).tolist():
+            effect = RuleEffect(what, f"score multiplied by {factors[n]:.3g}")
+            slate.effects.setdefault(int(slots[n]), []).append(effect)

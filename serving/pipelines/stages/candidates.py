@@ -33,9 +33,11 @@ class Hydrate:
         context = slate.replica.context(view, repeats)
         for slots in _unwanted(slate):
             context.bar(slots)
-        allowed = slate.allowed()
-        if allowed is not None:
-            context.bar_all_but(allowed)
+        if slate.wanted is not None:
+            context.bar_all_but(slate.replica.matching(slate.wanted))
+        withheld = slate.withheld()
+        if withheld is not None:
+            context.bar(withheld[1])
         slate.context = context
 
     def fallback(self, slate: Slate) -> None:

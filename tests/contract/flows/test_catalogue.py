@@ -4,15 +4,19 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import timedelta
 
+import msgspec
 import pytest
 import redis
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from ops.stack.children import Child
-from state.entries import CATALOGUE
+from state.control import ControlDocument, version_field
+from state.entries import CATALOGUE, CONTROL, CONTROL_HISTORY
 from state.redis_store import RedisStore
 from state.settings import Settings
+from state.topics import CONTROL as CONTROL_TOPIC
 from state.topics import ITEMS, PARTITIONER, REJECTED
 
 RunProcess = Callable[..., AbstractContextManager[Child]]
@@ -139,3 +143,19 @@ def test_a_large_catalogue_is_read_whole(settings: Settings, items: Items, run_p
     items.flush()
     with run_process("flows.catalogue", settings):
         items.wait_for({f"i{n}": f"t{n}" for n in range(n_items)})
+
+
+def test_an_emptied_redis_gets_the_control_documents_back(settings: Settings, run_process: RunProcess) -> None:
+    """R9: Kafka holds every version of the rules."""
+    producer = Producer({"bootstrap.servers": settings.kafka_brokers, "partitioner": PARTITIONER})
+    documents = [ControlDocument("rules", n, b"{}", "anna", n) for n in (1, 2, 3)]
+    for document in documents:
+        name = version_field("rules", document.version)
+        producer.produce(CONTROL_TOPIC.full_name(settings), msgspec.msgpack.encode(document), name)
+    assert producer.flush(30) == 0
+    store = RedisStore(settings)
+    with run_process("flows.catalogue", settings) as process:
+        process.wait_until(lambda: bool(store.get_rows(CONTROL, ["rules"])), timedelta(seconds=30))
+        process.stop()
+    assert store.get_rows(CONTROL, ["rules"]) == {"rules": documents[-1]}
+    assert dict(store.scan_rows(CONTROL_HISTORY)) == {version_field("rules", d.version): d for d in documents}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, SHOWN, USER_PROFILE
+from state.control import ControlDocument, version_field
+from state.entries import CATALOGUE, CONTROL, CONTROL_HISTORY, ITEM_ACTIVITY, SESSION, SHOWN, USER_PROFILE
 from state.memory_store import AsyncMemoryStore, MemoryStore
 from state.records import Activity, CleanEvent, Item, SessionProfile, Shown, UserProfile, Watermark
 from state.redis_store import AsyncRedisStore, RedisStore
@@ -346,6 +347,28 @@ async def test_what_serving_puts_it_gets_until_a_flow_deletes_it(stores: Stores,
     changes.delete(SHOWN, user_id)
     stores.flow.commit(changes)
     assert await stores.serving.get(SHOWN, user_id) is None
+
+
+def a_document(version: int) -> ControlDocument:
+    return ControlDocument("rules", version, b"{}", "anna", version)
+
+
+async def test_of_writers_of_one_version_of_a_document_one_succeeds(stores: Stores) -> None:
+    """R9: compare-and-set; what was written is followed, and in the history."""
+    async with aclosing(stores.serving.follow((CONTROL,))) as changes:
+        assert (await anext(changes)).complete
+        assert not await stores.serving.replace_document(a_document(2), before=1)
+        written = await asyncio.gather(
+            *(stores.serving.replace_document(a_document(n), before=None) for n in range(10, 20))
+        )
+        assert sum(written) == 1
+        (row,) = (await next_change(changes)).rows[CONTROL].values()
+        assert row == a_document(10 + written.index(True))
+        assert await stores.serving.replace_document(a_document(99), before=row.version)
+        assert (await next_change(changes)).rows == {CONTROL: {"rules": a_document(99)}}
+    history = await stores.serving.get_rows(CONTROL_HISTORY, [version_field("rules", n) for n in range(100)])
+    assert [document.version for document in history.values()] == [row.version, 99]
+    assert stores.flow.get_rows(CONTROL, ["rules"]) == {"rules": a_document(99)}
 
 
 async def test_a_watch_tells_once_of_each_write_of_the_users_it_was_given(stores: Stores) -> None:

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from online_models.engine import factors, neighbours
+from online_models.engine.als import RANK
 from online_models.engine.content import Content, match, year_of
 from online_models.engine.engine import Engine
 from online_models.engine.history import HISTORY, SEEN, History
 from online_models.engine.inputs import N_INPUTS, NAMES, tastes, write_log_ranks
-from online_models.engine.items import CLOCK_FIRST, DAY, POP_SLOW, ItemTable, stage
+from online_models.engine.items import CLOCK_FIRST, DAY, N_COUNTS, N_EVENTS, POP_SLOW, TOTAL, ItemTable, stage
+from online_models.engine.liking import REGULARISATION, learn_liking
 from online_models.engine.retrieval import Workspace
 from state.records import Item
 
@@ -163,8 +165,38 @@ def test_fold_in_solves_the_normal_equations() -> None:
     positive = np.array([True, True, False, True])
     weights = 3.0 * 0.8 ** np.arange(4) * np.array([1, 0.3, 1, 1])
     rows = y[history[::-1]]
-    a = y.T @ y + 20 * np.eye(factors.RANK) + (rows.T * np.maximum(weights - 1, 0)) @ rows
+    a = y.T @ y + 20 * np.eye(RANK) + (rows.T * np.maximum(weights - 1, 0)) @ rows
     assert model.fold_in(history, positive)[0] == pytest.approx(np.linalg.solve(a, weights @ rows), abs=1e-5)
+
+
+def test_liking_is_a_ridge_regression_on_directions() -> None:
+    rng = np.random.default_rng(4)
+    vectors = rng.normal(0.0, 0.3, (6, RANK)).astype(np.float32)
+    counts = np.zeros((6, N_COUNTS), np.float32)
+    counts[:, N_EVENTS] = rng.integers(2, 9, 6)
+    counts[:, TOTAL] = counts[:, N_EVENTS] - 1.0
+    history, positive = np.array([3, 0, 1, 3, 5], np.int32), np.array([True, False, True, True, False])
+    found = np.zeros(RANK, np.float32)
+    learn_liking(vectors, counts, history, positive, found)
+    x = vectors[history] / np.linalg.norm(vectors[history], axis=1, keepdims=True)
+    y = positive - (counts[history, TOTAL] + 1.0) / (counts[history, N_EVENTS] + 1.5)
+    y -= y.sum() / (len(y) + REGULARISATION)
+    expected = np.linalg.solve(x.T @ x + REGULARISATION * np.eye(RANK), x.T @ y)
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_evidence_counts_the_steps_that_speak_for_an_item() -> None:
+    """R13: c came after both steps of v, d after one."""
+    engine = Engine()
+    for k, (user, item) in enumerate(
+        [*(("u", i) for i in "abc"), *(("w", i) for i in "bcd"), *(("v", i) for i in "ab")]
+    ):
+        engine.observe(user, item, True, 1.0, 1000.0 + 10 * k)
+    learner = engine.learner
+    slate = learner.slate(learner.users.of("v"), 2000.0, False)
+    hits = {learner.items.item_id(slot): slate.inputs[m, NAMES.index("hits")] for m, slot in enumerate(slate.slots)}
+    assert np.expm1(hits["c"]) == pytest.approx(2.0)
+    assert np.expm1(hits["d"]) == pytest.approx(1.0)
 
 
 def test_gramians_follow_the_vectors(played: Engine) -> None:

@@ -59,7 +59,9 @@ class FakeReplica:
         self.attributes = Attributes()
         for slot in range(self.n_items):
             self.attributes.replace(slot, None, self.item(slot))
+        self.trials = np.full(self.n_items, 1000.0)
         self.broken: set[str] = set()
+        self.unit_vectors = np.zeros((self.n_items, 2), np.float32)
 
     def slot(self, item_id: str) -> int | None:
         number = item_id.removeprefix("i")
@@ -106,6 +108,12 @@ class FakeReplica:
     def features(self, context: Any, slots: Any) -> Any:
         self._fail("features")
         return np.stack([slots, self.scores[slots]], axis=1).astype(np.float32)
+
+    def vectors(self, slots: Any) -> Any:
+        return self.unit_vectors[slots]
+
+    def evidence(self, slots: Any) -> Any:
+        return self.trials[slots], np.zeros(len(slots))
 
     def score(self, features: Any) -> Any:
         return features[:, 1].astype(np.float64)

@@ -6,11 +6,14 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from serving.app import create_app
 from serving.kafka.event_log import Delivery, QueueFullError
+from serving.kafka.impressions import NotAnsweringError
 from state.entries import CATALOGUE, Table
 from state.memory_store import AsyncMemoryStore, MemoryStore
-from state.records import Item
+from state.records import Impression, Item
 from state.settings import Settings
 from state.store import Changes, StoreUnavailableError, TableChanges, UserState
 from state.topics import Topic
@@ -45,10 +48,27 @@ class FakeOutbox:
         return delivery
 
 
+class FakeLists:
+    """What `KafkaLists` finds, in what was sent."""
+
+    def __init__(self, outbox: FakeOutbox) -> None:
+        self._outbox = outbox
+        self.asked: list[tuple[int, int]] = []
+        self.broken = False
+
+    def find(self, request_id: str, ts: int, partition: int) -> Impression | None:
+        if self.broken:
+            raise NotAnsweringError("Kafka does not answer")
+        self.asked.append((ts, partition))
+        logged = [msgspec.msgpack.decode(value or b"", type=Impression) for _, _, value in self._outbox.sent]
+        return next((found for found in logged if found.request_id == request_id), None)
+
+
 class FakeLog:
     def __init__(self) -> None:
         self.events = FakeOutbox()
         self.impressions = FakeOutbox()
+        self.lists = FakeLists(self.impressions)
 
     def close(self) -> None: ...
 

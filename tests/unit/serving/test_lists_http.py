@@ -134,7 +134,7 @@ async def test_explain_tells_what_each_stage_kept_and_dropped(system: System) ->
     _, answer = await system.call("GET", "/v1/users/u1/recommendations", limit=5, explain="true", exclude="m1")
     stages = {report["stage"]: report for report in answer["explain"]}
     assert list(stages) == [
-        "user", "rotation", "hydrate", "retrieve", "filter", "score", "adjust", "rank", "rerank", "select",
+        "user", "rotation", "hydrate", "retrieve", "filter", "score", "adjust", "boost", "rank", "rerank", "select",
     ]  # fmt: skip
     assert stages["filter"]["notes"]["excluded"] == 1
     assert stages["filter"]["n_in"] - stages["filter"]["n_out"] == 1
@@ -173,3 +173,21 @@ async def test_a_session_stands_for_the_history_of_a_user_who_has_none(system: S
     assert not {"m6", "m12", "m18"} & set(in_session)
     assert {"m6", "m12", "m18"} <= set(await system.ids("known", limit=60, session_id="s1"))
     assert len(await system.ids("new", limit=60, session_id="unknown")) == 60
+
+
+async def test_explain_tells_what_made_each_score_and_which_rules_moved_the_item(system: System) -> None:
+    """R1, R9"""
+    rules = {"boosts": [{"name": "wars", "filter": "genre=War", "factor": 5}]}
+    assert (await system.call("PUT", "/v1/admin/rules", {"rules": rules, "version": 0}))[0] == 200
+    _, answer = await system.call("GET", "/v1/users/u1/recommendations", limit=10, explain="true", diversity=0.3)
+    for item in answer["items"]:
+        why = item["explanation"]
+        total = why["baseline"] + sum(part["contribution"] for part in why["features"])
+        assert total == pytest.approx(why["ranker_score"], abs=1e-3)
+        assert why["propensity"] == 1.0
+        effects = {effect["rule"]: effect["effect"] for effect in why["rules"]}
+        assert (effects.get("wars") == "score multiplied by 5") == ("War" in item["genres"])
+    moved = {effect["rule"] for item in answer["items"] for effect in item["explanation"]["rules"]}
+    assert {"diversity", "wars"} <= moved
+    _, plain = await system.call("GET", "/v1/users/u1/recommendations", limit=10)
+    assert "explanation" not in plain["items"][0]

@@ -18,9 +18,9 @@ from serving.pipelines.stages import (
     MAX_SCORED,
     BlendText,
     Drop,
-    GenreCap,
     Hydrate,
     Rank,
+    Rerank,
     Retrieve,
     Score,
     ScoreBy,
@@ -49,25 +49,25 @@ def test_at_most_three_of_one_genre_among_the_first_ten() -> None:
         [["Drama"]] * 20 + [["War"]] * 4 + [["Comedy", "War"]] * 4 + [["Horror"]] * 4 + [["SciFi"]] * 4
     )
     slate = full_slate(replica)
-    GenreCap(at_most=3, among=10).run(slate)
+    Rerank().run(slate)
     top = [slate.genres(slot) for slot in slate.candidates.slots[:10].tolist()]
     assert max(sum(genre in of_item for of_item in top) for genre in ("Drama", "War", "Comedy", "Horror")) == 3
     assert item_ids(slate)[:3] == ["i0", "i1", "i2"]
     assert sorted(item_ids(slate)) == sorted(f"i{n}" for n in range(36))
-    assert slate.notes["genre_cap_relaxed"] == 0
+    assert slate.relaxed == {}
 
 
 def test_a_genre_cap_that_the_candidates_cannot_meet_is_relaxed_and_says_so() -> None:
     """R9"""
     slate = full_slate(FakeReplica([["Drama"]] * 12 + [["War"]]))
-    GenreCap(at_most=3, among=10).run(slate)
+    Rerank().run(slate)
     assert item_ids(slate)[:6] == ["i0", "i1", "i2", "i12", "i3", "i4"]
-    assert slate.notes["genre_cap_relaxed"] == 6
+    assert slate.relaxed == {"genres": 6}
 
 
 def test_items_without_genre_break_no_cap() -> None:
     slate = full_slate(FakeReplica([[]] * 12))
-    GenreCap().run(slate)
+    Rerank().run(slate)
     assert item_ids(slate) == [f"i{n}" for n in range(12)]
 
 
@@ -236,7 +236,7 @@ def test_a_score_that_is_no_number_is_logged_as_zero() -> None:
 def test_no_candidates_is_an_empty_list() -> None:
     slate = a_slate(FakeReplica([]), user_id="u")
     Hydrate().run(slate)
-    for stage in (Retrieve(Popular()), Drop(Seen(), Excluded()), Score(), Rank(), GenreCap(), Select()):
+    for stage in (Retrieve(Popular()), Drop(Seen(), Excluded()), Score(), Rank(), Rerank(), Select()):
         waiting = stage.run(slate)
         assert waiting is None
     assert len(slate.candidates) == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.partitioner import UserPartitions, murmur2
+from state.partitioner import UserPartitions, murmur2
 
 
 @pytest.mark.parametrize(
