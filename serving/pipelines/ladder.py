@@ -35,7 +35,7 @@ _TOLD = {
 }
 
 BUDGET_MS = 80.0
-"""Of one request, from its arrival, over its wait for a turn and all stages."""
+"""Of one request, from its arrival, over its wait for a turn and all stages; `FRESHET_REQUEST_BUDGET_MS` changes it."""
 MAX_SCORED = 500
 """Candidates that the ranker sees, after the filters, of a request that did not wait."""
 LOAD: tuple[tuple[float, int], ...] = ((10.0, 300), (20.0, 200), (30.0, 120), (40.0, 60))

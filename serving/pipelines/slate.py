@@ -17,7 +17,7 @@ from serving.contract.answers import RuleEffect, StageReport
 from serving.contract.queries import ListQuery
 from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
-from serving.pipelines.ladder import MAX_SCORED, Rung
+from serving.pipelines.ladder import BUDGET_MS, MAX_SCORED, Rung
 from state.records import Shown
 
 _log = logging.getLogger("serving")
@@ -121,6 +121,7 @@ class Slate:
     """What stands for the candidates and their scores on rung `CACHED`."""
     max_scored: int = MAX_SCORED
     """Candidates that may be scored: fewer under load."""
+    budget_ms: float = BUDGET_MS
     arrived: float = field(default_factory=perf_counter)
     """When the request came, by `perf_counter`."""
     degraded: dict[str, str] = field(default_factory=dict)
