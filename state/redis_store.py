@@ -141,6 +141,10 @@ class AsyncRedisStore:
             value = cast("bytes | None", await self._redis.get(self._key(key)))
         return None if value is None else entry.decode(value)
 
+    async def put(self, entry: Entry[T], entity_id: str, value: T) -> None:
+        with _available():
+            await self._redis.set(self._key(entry.key(entity_id)), entry.codec.encode(value), ex=entry.ttl)
+
     async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
         return (await self._get_rows(self._redis, {table: fields}))[table]
 

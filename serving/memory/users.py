@@ -120,8 +120,13 @@ class Users:
                 continue
             # An event that a client sends twice is applied once, and nothing takes the second out of the overlay.
             if not profiles.contains(profile, event):
-                profiles.apply_event(profile, event, self._genres_of(event.item_id))
+                profiles.apply_event(profile, event, self._genres(event))
         return KnownUser(user_id, profile, frozenset(profiles.hidden(profile)), len(pending))
+
+    def _genres(self, event: CleanEvent) -> Sequence[str]:
+        if event.type != "onboarding":
+            return self._genres_of(event.item_id)
+        return [genre for item_id in profiles.onboarding_items(event) for genre in self._genres_of(item_id)]
 
     def _remember(self, user_id: str, hidden: frozenset[str]) -> None:
         if hidden:

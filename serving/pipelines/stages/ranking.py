@@ -229,7 +229,9 @@ class Select:
     skippable = False
 
     def run(self, slate: Slate) -> None:
-        slate.has_more = len(slate.candidates) > slate.query.limit
+        # What is far behind the best is not listed; the rest would be far behind another best.
+        slate.has_more |= len(slate.candidates) > slate.query.limit
+        slate.has_more &= not slate.query.min_relevance
         slate.candidates = slate.candidates.take(slice(slate.query.limit))
 
     fallback = run

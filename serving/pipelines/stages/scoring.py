@@ -27,9 +27,11 @@ class Score:
         if slate.last is not None:
             return  # recalled with its scores
         assert slate.context is not None
-        if slate.max_scored < min(MAX_SCORED, len(slate.candidates)):
-            slate.degraded["load"] = f"only {slate.max_scored} candidates were scored"
-        candidates = slate.candidates.take(slice(slate.max_scored))
+        n_scored = max(slate.max_scored, slate.query.limit)
+        if n_scored < min(MAX_SCORED, len(slate.candidates)):
+            slate.degraded["load"] = f"only {n_scored} candidates were scored"
+        slate.has_more = len(slate.candidates) > n_scored
+        candidates = slate.candidates.take(slice(n_scored))
         features = slate.replica.features(slate.context, candidates.slots)
         scores = slate.replica.score(features).astype(np.float64)
         chances = np.exp(scores - scores.max(initial=0.0))

@@ -90,6 +90,14 @@ class LosableStore(AsyncMemoryStore):
         self._check()
         await super().add_overlay(*events)
 
+    async def get(self, entry: Any, entity_id: str) -> Any:
+        self._check()
+        return await super().get(entry, entity_id)
+
+    async def put(self, entry: Any, entity_id: str, value: Any) -> None:
+        self._check()
+        await super().put(entry, entity_id, value)
+
     async def get_rows(self, table: Any, fields: Sequence[str]) -> Any:
         self._check()
         return await super().get_rows(table, fields)
