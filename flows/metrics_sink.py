@@ -13,9 +13,10 @@ from quixstreams.sinks import BaseSink, SinkBackpressureError
 
 from flows.slate_log import BehindError
 from flows.tallies import Books, Tally
-from flows.windowed_sums import Sums, Where, WindowedSums, WindowSums, dimensions_of
+from flows.telemetry import statistics
+from flows.windowed_sums import Sums, Where, WindowedSums, WindowSums
 from state.entries import METRIC_WINDOWS, metric_window_id
-from state.metrics import EXPOSURE, MAX_SAMPLED_ITEMS, SCORES, WIDTHS, Family
+from state.metrics import EXPOSURE, MAX_SAMPLED_ITEMS, SCORES, WIDTHS, Family, dimensions_of
 from state.records import MetricResult, MetricWindow
 from state.settings import Settings
 from state.store import Changes, Store, StoreUnavailableError
@@ -152,6 +153,7 @@ class WindowSink(BaseSink):
             {
                 "bootstrap.servers": self._settings.kafka_brokers,
                 "client.id": self._settings.group_id(self._flow),
+                **statistics(self._settings),
                 "enable.idempotence": True,
                 "partitioner": PARTITIONER,
                 "compression.type": "lz4",

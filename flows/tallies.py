@@ -7,8 +7,20 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from flows.windowed_sums import Cuts, WindowedSums, cut_of
-from state.metrics import EVENTS, EXPOSURE, LABELS, MAX_RANK, OUTCOMES, REJECTED, SCORES, SLATES, Family, score_bin
+from flows.windowed_sums import Cuts, WindowedSums
+from state.metrics import (
+    EVENTS,
+    EXPOSURE,
+    LABELS,
+    MAX_RANK,
+    OUTCOMES,
+    REJECTED,
+    SCORES,
+    SLATES,
+    Family,
+    cut_of,
+    score_bin,
+)
 from state.records import Event
 
 ALL: Cuts = ("",)

@@ -17,6 +17,7 @@ from flows.feature_state import FeatureState
 from flows.learning import LearningState
 from online_models.learner import Learner
 from ops.memory_log import MemoryLog
+from ops.one_process_metrics import LocalMetrics
 from state.settings import Settings
 from state.store import Store
 from state.topics import CLEAN, EVENTS, EXAMPLES, IMPRESSIONS, ITEMS
@@ -47,6 +48,7 @@ class Flows:
         self._catalogue = CatalogueWriter(store)
         self._features = FeatureState(store, "features", CLEAN.name, [_PARTITION])
         self._learning = LearningState(store, "learn", Learner())
+        self._metrics = LocalMetrics(store)
         self._attribution = Attribution(
             Rules(
                 wait=timedelta(seconds=settings.attribution_wait_s),
@@ -74,6 +76,9 @@ class Flows:
         if examples.values:
             self._learning.apply(examples)
         self._learning.flush()
+        for batch in (slates, clean, examples):
+            self._metrics.apply(batch)
+        self._metrics.flush(_now_ms())
         return sum(len(batch.values) for batch in (items, events, slates, clean, examples))
 
     async def run(self) -> None:
@@ -87,6 +92,7 @@ class Flows:
             if time.monotonic() >= verify_at:
                 self._features.verify()
                 self._learning.verify()
+                self._metrics.flush(_now_ms())
                 verify_at = time.monotonic() + _VERIFY_EVERY_S
 
     def _pause_s(self) -> float:

@@ -102,6 +102,14 @@ class LosableStore(AsyncMemoryStore):
         self._check()
         return await super().get_rows(table, fields)
 
+    async def get_many(self, entry: Any, entity_ids: Sequence[str]) -> Any:
+        self._check()
+        return await super().get_many(entry, entity_ids)
+
+    async def watermarks(self, flow: str) -> Any:
+        self._check()
+        return await super().watermarks(flow)
+
     async def ping(self) -> None:
         self._check()
 
