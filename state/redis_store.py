@@ -26,10 +26,10 @@ from state.user_watch import RedisUserWatch
 T = TypeVar("T")
 
 _SCAN_FIELDS = 1000
-_SHARE_OF_BUDGET = 0.625
-"""Of a request's time, that one answer may take."""
 _READ_AT_ONCE = 500
 """Rows that a follower reads at one instant: what a usual commit has changed, some ms of Redis' time."""
+_SHARE_OF_BUDGET = 0.625
+"""Of a request's time, that one answer may take."""
 _FEED_BLOCK_MS = 1000
 _RELOAD_AFTER_S = FEED_RETENTION.total_seconds() / 2
 

@@ -18,7 +18,8 @@ from ops.stack.supervisor import STACK_VARIABLE, Supervisor
 from serving.access.keys import KeyFileError, NotProtectedError, ring
 from state.settings import Settings
 
-_READY = timedelta(seconds=120)
+_READY = timedelta(seconds=300)
+"""On a busy machine, the first start compiles for minutes; what keeps dying is noticed sooner."""
 _REACHABLE = timedelta(seconds=5)
 _STOPPED = timedelta(seconds=60)
 _KILLED = timedelta(seconds=10)
