@@ -44,6 +44,8 @@ async def test_somebody_unknown_here_gets_what_people_take(system: System) -> No
     _, answer = await system.call("GET", LIST)
     assert answer["degraded"]["answer"] == "contextual popularity"
     assert len(answer["items"]) == 20
+    _, metrics = await system.call("GET", "/metrics")
+    assert b'freshet_degraded_lists_total{rung="contextual popularity",surface="home"}' in metrics
 
 
 async def test_a_list_of_special_wishes_is_not_the_one_that_is_remembered(system: System) -> None:
