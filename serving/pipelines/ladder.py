@@ -36,6 +36,8 @@ _TOLD = {
 
 BUDGET_MS = 80.0
 """Of one request, from its arrival, over its wait for a turn and all stages."""
+LEAST_WAIT_MS = 20.0
+"""For what a stage waits for, also when the budget is spent: what a user has hidden is worth that."""
 MAX_SCORED = 500
 """Candidates that the ranker sees, after the filters, of a request that did not wait."""
 LOAD: tuple[tuple[float, int], ...] = ((10.0, 300), (20.0, 200), (30.0, 120), (40.0, 60))

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Protocol
 
 from serving.contract.answers import StageReport
-from serving.pipelines.ladder import BUDGET_MS
+from serving.pipelines import ladder
 from serving.pipelines.slate import Candidates, Slate
 from state.store import StoreUnavailableError
 
@@ -61,13 +61,13 @@ class Pipeline:
         *stages: Stage,
         afterwards: tuple[Afterwards, ...] = (),
         observe: StageObserver,
-        budget_ms: float = BUDGET_MS,
+        budget_ms: float | None = None,
     ) -> None:
         self.surface = surface
         self.stages = stages
         self._afterwards = afterwards
         self._observe = observe
-        self._budget_s = budget_ms / 1000
+        self._budget_s = (ladder.BUDGET_MS if budget_ms is None else budget_ms) / 1000
         self._n_runs = 0
 
     async def run(self, slate: Slate) -> None:
@@ -86,7 +86,7 @@ class Pipeline:
                 try:
                     waiting = stage.run(slate)
                     if waiting is not None:
-                        left_s = max(0.0, spent_at - perf_counter())
+                        left_s = max(ladder.LEAST_WAIT_MS / 1000, spent_at - perf_counter())
                         async with asyncio.timeout(min(stage.deadline_ms / 1000, left_s)):
                             await waiting
                 except Exception as error:
