@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Protocol
 
 from serving.contract.answers import StageReport
-from serving.pipelines import ladder
+from serving.pipelines.ladder import BUDGET_MS, LEAST_WAIT_MS
 from serving.pipelines.slate import Candidates, Slate
 from state.store import StoreUnavailableError
 
@@ -28,7 +28,7 @@ class Stage(Protocol):
 
     @property
     def deadline_ms(self) -> float:
-        """How long it may wait. What only computes cannot be interrupted."""
+        """How long it may wait, of a budget of `BUDGET_MS`. What only computes cannot be interrupted."""
 
     @property
     def skippable(self) -> bool:
@@ -61,18 +61,17 @@ class Pipeline:
         *stages: Stage,
         afterwards: tuple[Afterwards, ...] = (),
         observe: StageObserver,
-        budget_ms: float | None = None,
     ) -> None:
         self.surface = surface
         self.stages = stages
         self._afterwards = afterwards
         self._observe = observe
-        self._budget_s = (ladder.BUDGET_MS if budget_ms is None else budget_ms) / 1000
         self._n_runs = 0
 
     async def run(self, slate: Slate) -> None:
         """Fill in the slate. Never fails because a stage does."""
-        spent_at = slate.arrived + self._budget_s
+        spent_at = slate.arrived + slate.budget_ms / 1000
+        scale = slate.budget_ms / BUDGET_MS
         observed = self._n_runs % OBSERVED_EVERY == 0
         self._n_runs += 1
         for stage in self.stages:
@@ -86,8 +85,8 @@ class Pipeline:
                 try:
                     waiting = stage.run(slate)
                     if waiting is not None:
-                        left_s = max(ladder.LEAST_WAIT_MS / 1000, spent_at - perf_counter())
-                        async with asyncio.timeout(min(stage.deadline_ms / 1000, left_s)):
+                        left_s = max(LEAST_WAIT_MS / 1000, spent_at - perf_counter())
+                        async with asyncio.timeout(min(scale * stage.deadline_ms / 1000, left_s)):
                             await waiting
                 except Exception as error:
                     reason = self._reason(stage, error)

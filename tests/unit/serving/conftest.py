@@ -20,7 +20,6 @@ def compiled() -> None:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a request may take longer than a request may take; what then happens has tests of its own."""
-    monkeypatch.setattr(ladder, "BUDGET_MS", 60_000.0)
     monkeypatch.setattr(ladder, "LOAD", ())
 
 
