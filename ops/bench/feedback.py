@@ -6,8 +6,8 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -112,18 +112,19 @@ def report(*measured: list[Figure]) -> Report:
 
 
 @contextmanager
-def lagging(pids: Iterable[int]) -> Iterator[None]:
-    """Let processes run for 2 s only after each 10 s of standing still, so that they are late by up to that."""
-    known = list(pids)
+def lagging(pids: Callable[[], Iterable[int]]) -> Iterator[None]:
+    """Let processes run for 2 s only after each 10 s of standing still, so that they are late by up to that.
+
+    `pids` is asked each time: a flow that Kafka has given up ends, and is started again.
+    """
     over = threading.Event()
 
     def alternate() -> None:
         while not over.is_set():
-            for pid in known:
-                os.kill(pid, signal.SIGSTOP)
+            stopped = list(pids())
+            _signal(stopped, signal.SIGSTOP)
             over.wait(LAG_S)
-            for pid in known:
-                os.kill(pid, signal.SIGCONT)
+            _signal(stopped, signal.SIGCONT)
             over.wait(_AWAKE_S)
 
     thread = threading.Thread(target=alternate, name="lagging")
@@ -133,3 +134,9 @@ def lagging(pids: Iterable[int]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, number)

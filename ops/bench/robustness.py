@@ -11,6 +11,7 @@ from ops.bench.report import Figure, Report
 from ops.bench.serving import known_users
 from ops.bench.systems import flow_pids, pids
 from ops.lag import wait_until_caught_up
+from ops.stack.parts import FLOWS
 from ops.stack.status import address
 from state.settings import Settings
 
@@ -29,11 +30,15 @@ def feedback(settings: Settings, n: int) -> Report:
     def measured(what: str) -> list[Figure]:
         return asyncio.run(feedback_bench.measure(address(settings), n, uuid.uuid4().hex[:8], what))
 
-    flows = flow_pids(settings).values()
+    def flows() -> list[int]:
+        """Those that run at the moment."""
+        names = {flow.name for flow in FLOWS}
+        return [pid for name, pid in pids(settings).items() if name in names]
+
     running = measured("running")
     with feedback_bench.lagging(flows):
         late = measured(f"late by up to {feedback_bench.LAG_S:.0f} s")
-    with frozen(flows):
+    with frozen(flow_pids(settings).values()):
         stopped = measured("stopped")
     wait_until_caught_up(settings, _CATCH_UP_S)
     return feedback_bench.report(running, late, stopped)

@@ -13,6 +13,7 @@ from online_models import fingerprints
 from online_models.expressions import Boost, Expression, ExpressionError
 from online_models.replica import Replica
 from online_models.rules import NO_RULES, ActiveRules
+from serving import telemetry
 from serving.contract import cursors
 from serving.contract.answers import ListAnswer, ListedItem, ModelVersion, StateUsed
 from serving.contract.problems import ProblemError
@@ -129,6 +130,8 @@ class Lists:
             slate.timing_ms["queue"] = round(waited_ms, 3)
             slate.max_scored = most_scored(waited_ms)
             await self._surfaces[surface].run(slate)
+        if slate.rung:
+            telemetry.RUNGS.labels(surface, slate.rung.told).inc()
         slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
         if user_id is not None:
             self._recent_users.append(user_id)

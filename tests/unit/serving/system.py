@@ -123,7 +123,7 @@ class System:
         self.flows = MemoryStore()
         self.store = LosableStore(self.flows)
         self.log = FakeLog()
-        self.settings = Settings(home=tmp_path)
+        self.settings = Settings(home=tmp_path, request_budget_ms=60_000)
         changes = Changes()
         for n in range(60):
             item = Item(item_id=f"m{n}", title=f"Title {n}", genres=["War"] if n % 6 == 0 else ["Drama", f"G{n % 7}"])
