@@ -3,6 +3,7 @@
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models.arrays import Slots
 from online_models.engine.history import History
@@ -77,10 +78,14 @@ class Engine:
         slate = learner.slate(history, t, candidates == "all")
         self._pending = (user, learner.counts.events, slate)
         scores = learner.ranker.predict_many(slate.inputs) if learner.ranker.is_ready else untrained(slate.inputs)
-        best = slate.slots[np.argsort(-scores)[:n]]
+        best = self.best(slate.slots, scores, n)
         if len(best) < n:
             best = np.concatenate([best, self._others(slate.slots, t)[: n - len(best)]])
         return [str(learner.items.item_id(slot)) for slot in best.tolist()]
+
+    def best(self, slots: Slots, scores: NDArray[np.float32], n: int) -> Slots:
+        """Return `n` of the scored items, or as many as there are, in the order of the list."""
+        return slots[np.argsort(-scores)[:n]]
 
     def _others(self, listed: Slots, t: float) -> Slots:
         """Return the items with events that the newest list lacks and its request allows, the most popular first."""

@@ -30,12 +30,13 @@ class Score:
         if n_scored < min(MAX_SCORED, len(slate.candidates)):
             slate.degraded["load"] = f"only {n_scored} candidates were scored"
         slate.has_more = len(slate.candidates) > n_scored
-        candidates = slate.candidates.take(slice(n_scored))
+        candidates = slate.candidates.first(n_scored)
         features = slate.replica.features(slate.context, candidates.slots)
-        scores = slate.replica.score(features).astype(np.float64)
+        mean = Scorer.list_mean(features) if len(candidates) else None
+        scores = slate.replica.score(features, mean).astype(np.float64)
         chances = np.exp(scores - scores.max(initial=0.0))
         slate.candidates = Candidates(candidates.slots, candidates.sources, chances / chances.sum(), features)
-        slate.list_mean = Scorer.list_mean(features) if len(candidates) else None
+        slate.list_mean = mean
         slate.model = (slate.replica.model_name, slate.replica.model_version)
         slate.notes["scored"] = len(candidates)
         if self._lists is not None:
