@@ -88,6 +88,8 @@ class _Partition:
                 windows,
                 max_sampled=MAX_SAMPLED_ITEMS if family == EXPOSURE else None,
             )
+        self._kept = {(family, where) for family, book in self.books.items() for where in book.windows}
+        """In the state. In a replay most windows open and close between two checkpoints."""
         self._untold: dict[tuple[str, Where], set[str]] = {}
         self._told_at: dict[tuple[str, Where], float] = {}
 
@@ -97,11 +99,13 @@ class _Partition:
         for family, book in self.books.items():
             results = book.take()
             for result in results:
-                key = _window_key(family, (result.width, result.start))
-                if result.final:
-                    state.delete(key)
-                else:
-                    state.set(key, result.sums)
+                where = result.width, result.start
+                if not result.final:
+                    state.set(_window_key(family, where), result.sums)
+                    self._kept.add((family, where))
+                elif (family, where) in self._kept:
+                    state.delete(_window_key(family, where))
+                    self._kept.remove((family, where))
             to_tell += [(family, result) for result in self._due(family, book, results, now)]
         self.token = token
         stream_ts = {family: book.stream_ts for family, book in self.books.items()}

@@ -51,7 +51,7 @@ OUTCOMES = Family(
 LABELS = Family(
     "labels",
     "examples",
-    "what the ranker is told: `positives`, `negatives`, `rank_N` of positives (the first is 1), `organic` positives",
+    "what the ranker is told of lists: `positives`, `negatives`, `rank_N` of positives (the first is 1)",
     "surface, arm, surface and arm",
 )
 FAMILIES = (EVENTS, REJECTED, SLATES, SCORES, EXPOSURE, OUTCOMES, LABELS)
