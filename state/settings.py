@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="origins of pages that may call from browsers, as in `https://shop.example`; `*`: all"
     )
+    request_budget_ms: float = Field(
+        80, gt=0, le=600_000, description="a list's time: stages that it does not suffice for are skipped"
+    )
     spool_mib: int = Field(
         256, ge=1, description="of impressions that a serving process keeps on disk while Kafka does not take them"
     )
@@ -71,6 +74,10 @@ class Settings(BaseSettings):
         root = self.lake or str(self.home / "lake")
         root = root.rstrip("/") if "://" in root else str(Path(root).resolve())
         return f"{root}/{self.namespace}" if self.namespace else root
+
+    def ready_file(self, flow: str) -> Path:
+        """Return the file in which a flow's process says, by its id, that it has begun to read."""
+        return self.home / "ready" / f"{self.group_id(flow)}-{self.instance}"
 
     def group_id(self, flow: str) -> str:
         """Return a flow's Kafka consumer group."""
