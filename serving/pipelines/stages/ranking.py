@@ -42,7 +42,7 @@ class Boost:
 
     name = "boost"
     deadline_ms = 5.0
-    skippable = True
+    skippable = False
 
     def run(self, slate: Slate) -> None:
         boosts = slate.rules.boosts(slate.surface)
@@ -69,7 +69,7 @@ class Rerank:
 
     name = "rerank"
     deadline_ms = 10.0
-    skippable = True
+    skippable = False
 
     def run(self, slate: Slate) -> None:
         if not len(slate.candidates):
