@@ -216,6 +216,9 @@ _IMPRESSION = {
     "degraded": TEXT,
     "session_id": TEXT,
     "device": TEXT,
+    "reasons": TEXTS,
+    "rules_version": INTEGER,
+    "relaxed": TEXT,
 }
 _IMPRESSION_TEXTS = (
     "request_id",
@@ -247,6 +250,9 @@ def _impressions(batch: KafkaBatch) -> tuple[dict[str, Array], Sequence[int], in
         "features_mean": means,
         "experiments": _json(found["experiments"]),
         "degraded": _json(found["degraded"]),
+        "reasons": _text_lists(found["reasons"]),
+        "rules_version": _integers(found["rules_version"], np.int32),
+        "relaxed": _json(found["relaxed"]),
     }
     return columns, places, len(batch.values) - len(places)
 

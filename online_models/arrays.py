@@ -27,6 +27,18 @@ def as_slots(slots: Iterable[int]) -> Slots:
     return np.fromiter(slots, dtype=np.int32)
 
 
+def descending(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the positions of the values, highest first, equal ones in order. No value may be NaN.
+
+    An unstable sort is many times faster, and right where no two values are equal.
+    """
+    order = np.argsort(-values)
+    ordered = values[order]
+    if len(values) > 1 and np.equal(ordered[1:], ordered[:-1]).any():
+        order = np.argsort(-values, kind="stable")
+    return order
+
+
 class Noise:
     """A stream of seeded random numbers whose whole state is the number already drawn.
 

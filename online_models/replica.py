@@ -216,11 +216,14 @@ class Replica:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
         return context.inputs(slots)
 
-    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the score of each candidate of one list, shape (n,): only their order means anything."""
+    def score(self, features: NDArray[np.float32], mean: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the score of each candidate of one list, shape (n,): only their order means anything.
+
+        `mean`: `Scorer.list_mean` of the features, where it is known already.
+        """
         if not self.ranker.is_ready:
             return inputs.untrained(features)
-        return self.ranker.predict_many(features)
+        return self.ranker.predict_many(features, mean)
 
     def contributions(
         self, features: NDArray[np.float32], mean: NDArray[np.float32]

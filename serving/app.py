@@ -79,7 +79,9 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     )
     watching = LiveUsers(store)
     known.on_local = watching.changed
-    answering = Lists(mirror, surfaces, troubles, lambda: control.rules, settings.partitions)
+    answering = Lists(
+        mirror, surfaces, troubles, lambda: control.rules, settings.partitions, settings.request_budget_ms
+    )
     ruling = rules.Ruling(control, store, known.breaker, log.events, mirror, answering)
     times = users.Times()
     page, files, version = pages.load()

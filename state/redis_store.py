@@ -25,6 +25,8 @@ from state.user_watch import RedisUserWatch
 T = TypeVar("T")
 
 _SCAN_FIELDS = 1000
+_SHARE_OF_BUDGET = 0.625
+"""Of a request's time, that one answer may take."""
 _FEED_BLOCK_MS = 1000
 _RELOAD_AFTER_S = FEED_RETENTION.total_seconds() / 2
 
@@ -190,7 +192,9 @@ class RedisStore:
 class AsyncRedisStore:
     """`AsyncStore`; for serving. Timeouts are short: a late answer is worth nothing to a request."""
 
-    def __init__(self, settings: Settings, timeout_s: float = 0.05) -> None:
+    def __init__(self, settings: Settings, timeout_s: float | None = None) -> None:
+        if timeout_s is None:
+            timeout_s = _SHARE_OF_BUDGET * settings.request_budget_ms / 1000
         self._key = _Keys(settings)
         self._url = settings.redis_url
         # Never retried here: the caller knows what a request can wait for, and `follow` must notice a restart.

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="origins of pages that may call from browsers, as in `https://shop.example`; `*`: all"
     )
+    request_budget_ms: float = Field(
+        80, gt=0, le=600_000, description="a list's time: stages that it does not suffice for are skipped"
+    )
     spool_mib: int = Field(
         256, ge=1, description="of impressions that a serving process keeps on disk while Kafka does not take them"
     )

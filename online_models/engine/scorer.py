@@ -1,5 +1,6 @@
 """Scoring a list with the ranker's published weights: all that serving needs of it."""
 
+from functools import cache
 from typing import Self
 
 import msgspec
@@ -37,6 +38,11 @@ def shapes_of(n_inputs: int, hidden: tuple[int, int]) -> list[tuple[int, ...]]:
     return [(width, one), (one,), (one, two), (two,), (two,), (width,)]
 
 
+@cache
+def _shares(n: int) -> NDArray[np.float32]:
+    return np.full(n, 1.0 / n, np.float32)
+
+
 class Scorer:
     """score = w . x + MLP(x), see `ListwiseRanker`. Learns nothing."""
 
@@ -68,8 +74,9 @@ class Scorer:
     @staticmethod
     def list_mean(features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of each input over the candidates of a list: to be logged with those that are shown."""
-        n = max(len(features), 1)
-        mean: NDArray[np.float32] = np.full(len(features), 1.0 / n, np.float32) @ features
+        if not len(features):
+            return np.zeros(features.shape[1], np.float32)
+        mean: NDArray[np.float32] = np.dot(_shares(len(features)), features)
         return mean
 
     def _normalised(

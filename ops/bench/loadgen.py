@@ -31,6 +31,8 @@ class Load(msgspec.Struct):
     n_clients: int
     seconds: float
     warm_up_s: float = 1.0
+    whole: str = ""
+    """What the body of a whole answer contains."""
 
 
 class Result(msgspec.Struct):
@@ -43,6 +45,8 @@ class Result(msgspec.Struct):
     latencies_s: list[float]
     cpu_share: float
     """CPU seconds of the generator per second, 1 being a whole core."""
+    n_degraded: int = 0
+    """Answers without `Load.whole`."""
 
     @property
     def per_second(self) -> float:
@@ -79,16 +83,19 @@ async def run(load: Load) -> Result:
         cpu.append(time.process_time())
 
     noting = asyncio.create_task(note_cpu())
-    errors = await asyncio.gather(*(_ask(load.base_url, paths, begin, end, latencies) for _ in range(load.n_clients)))
+    counted = await asyncio.gather(*(_ask(load, paths, begin, end, latencies) for _ in range(load.n_clients)))
     seconds = time.perf_counter() - begin
     await noting
-    return Result(len(latencies), sum(errors), seconds, latencies, (time.process_time() - cpu[0]) / seconds)
+    n_errors, n_degraded = (sum(of_clients) for of_clients in zip(*counted, strict=True))
+    cpu_share = (time.process_time() - cpu[0]) / seconds
+    return Result(len(latencies), n_errors, seconds, latencies, cpu_share, n_degraded)
 
 
-async def _ask(base_url: str, paths: Iterator[str], begin: float, end: float, latencies: list[float]) -> int:
-    """Ask until `end`; add the latencies of what began after `begin`, return the number of errors."""
-    n_errors = 0
-    async with Client(base_url) as client:
+async def _ask(load: Load, paths: Iterator[str], begin: float, end: float, latencies: list[float]) -> tuple[int, int]:
+    """Ask until `end`; add the latencies of what began after `begin`, return how many failed and were degraded."""
+    n_errors = n_degraded = 0
+    whole = load.whole.encode()
+    async with Client(load.base_url) as client:
         while (started := time.perf_counter()) < end:
             try:
                 answer = await client.get(next(paths))
@@ -98,7 +105,8 @@ async def _ask(base_url: str, paths: Iterator[str], begin: float, end: float, la
             if started >= begin:
                 latencies.append(time.perf_counter() - started)
                 n_errors += answer.status != 200
-    return n_errors
+                n_degraded += whole not in answer.body
+    return n_errors, n_degraded
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from state.settings import Settings
 _SHARES = (50, 95, 99)
 _CLIENTS = (1, 50)
 _TARGETS_MS = {95: 50.0}
+_WHOLE = '"degraded":null'
+"""In answers for which all candidates were scored."""
 _TIMEOUT_S = 10.0
 _READ_S = 2.0
 _N_TAIL = 2000
@@ -42,7 +44,7 @@ def measure(base_url: str, user_ids: list[str], ceiling_url: str, seconds: float
     figures: list[Figure] = []
     for n_clients in _CLIENTS:
         bare = generate(Load(ceiling_url, ["/"], n_clients, seconds))
-        ours = generate(Load(base_url, paths, n_clients, seconds))
+        ours = generate(Load(base_url, paths, n_clients, seconds, whole=_WHOLE))
         figures += _figures(n_clients, ours, bare)
     figures += _by_part(asyncio.run(_timings(base_url, paths[:_N_TIMED])))
     stages = asyncio.run(_candidates(base_url, paths[0]))
@@ -111,4 +113,7 @@ def _figures(n_clients: int, ours: Result, bare: Result) -> list[Figure]:
         ),
         *percentiles(name, ours.latencies_s, targets, bare_ms, _SHARES),
         Figure(f"{name}: errors", ours.n_errors, f"of {ours.n_requests:,}", target=0),
+        Figure(
+            f"{name}: lists that load or a failure made less of", ours.n_degraded, f"of {ours.n_requests:,}", target=0
+        ),
     ]

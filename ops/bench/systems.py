@@ -24,12 +24,12 @@ _START = timedelta(seconds=30)
 
 
 @contextmanager
-def own_system(console: Console, partitions: int = 4) -> Iterator[Settings]:
+def own_system(console: Console, partitions: int = 4, **settings_of_it: object) -> Iterator[Settings]:
     """Start an empty system with one serving worker; stop and delete it at the end. Raise `StackError`."""
     with tempfile.TemporaryDirectory(prefix="freshet-bench-", ignore_cleanup_errors=True) as folder:
         (port,) = free_ports(1)
         chosen = {"home": Path(folder), "port": port, "host": "127.0.0.1", "workers": 1, "namespace": ""}
-        settings = Settings.model_validate(chosen | {"partitions": partitions, "lake_delay_s": 1.0})
+        settings = Settings.model_validate(chosen | {"partitions": partitions, "lake_delay_s": 1.0} | settings_of_it)
         home = Home.of(settings)
         try:
             with Display(console) as display:

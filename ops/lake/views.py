@@ -2,7 +2,7 @@
 
 from flows.lake_tables import TABLES, TIME, LakeTable
 
-_JSON = frozenset({"context", "experiments", "degraded", "attributes"})
+_JSON = frozenset({"context", "experiments", "degraded", "attributes", "relaxed"})
 
 DERIVED = {
     "items": """

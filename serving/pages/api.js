@@ -75,6 +75,16 @@ export async function event(body) {
   return told;
 }
 
+/** Open a live list, or null where a key is asked for: the browser's event source cannot send one. */
+export function live(id, query, show) {
+  if (sessionStorage.getItem(KEY)) return null;
+  const parameters = new URLSearchParams(Object.entries(query).flatMap(([name, value]) =>
+    (Array.isArray(value) ? value : [value]).filter((one) => one !== "").map((one) => [name, one])));
+  const source = new EventSource(`${paths.home(id)}/live?${parameters}`);
+  source.addEventListener("list", (event) => show(JSON.parse(event.data)));
+  return source;
+}
+
 export const paths = {
   home: (id) => `/v1/users/${segment(id)}/recommendations`,
   similar: (id) => `/v1/items/${segment(id)}/similar`,

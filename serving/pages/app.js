@@ -18,18 +18,23 @@ const PROBED = [..."0123456789".split("").map((n) => `sim-u${n}`), "sim-u12", "a
 const DONE = { click: "You clicked", like: "You like", dislike: "You dislike", save: "You saved", hide: "You hid" };
 const TAKEN_BACK = { like: "like of", dislike: "dislike of", save: "saving", hide: "hiding" };
 
+const OWN_EFFECT_MS = 3000; // for so long after an action here, what comes by itself is its effect
+const FILTERS = ["since", "price", "expression"];
 const CHOSEN = new Set(["click", "like", "save"]);
 
 const $ = (id) => document.getElementById(id);
 const session = uniqueId().slice(0, 12);
 const items = new Map(); // id -> item, as far as this page has seen it
-const state = { user: "", genres: [], seen: false, anchor: null, known: nothingSaid(), query: "", undoable: null, surfaces: new Set() };
+const state = { user: "", genres: [], seen: false, since: "", price: "", expression: "", anchor: null, known: nothingSaid(), query: "", undoable: null, surfaces: new Set() };
 let turn = 0; // counts visitors and filters: what was asked for an earlier one is not shown
+let acted = -Infinity; // when, by performance.now()
+let live = null;
 let queue = Promise.resolve(); // one action after the other, so that each shows its own effect
 
 const rows = {
   home: new Row({ id: "home", wide: true }, act),
   search: new Row({ id: "found" }, act),
+  because: new Row({ id: "because" }, act),
   similar: new Row({ id: "similar" }, act),
   trending: new Row({ id: "trending" }, act),
   popular: new Row({ id: "popular" }, act),
@@ -42,11 +47,13 @@ function nothingSaid() {
 
 // Lists
 
-const common = () => ({ genre: state.genres, seen: state.seen ? "show" : "hide", session_id: session });
+const common = () => ({ genre: state.genres, released_after: state.since, price_max: state.price, filter: state.expression,
+  seen: state.seen ? "show" : "hide", session_id: session });
 
 const lists = {
   home: () => api.list(api.paths.home(state.user), { ...common(), limit: N_HOME }),
-  search: () => api.list(api.paths.search(), { q: state.query, user_id: state.user, limit: N_SHELF }),
+  search: () => api.list(api.paths.search(), { ...common(), seen: "show", q: state.query, user_id: state.user, limit: N_SHELF }),
+  because: () => api.list(api.paths.home(state.user), { ...common(), surface: "because", item: state.anchor.item_id, limit: N_SHELF }),
   similar: () => api.list(api.paths.similar(state.anchor.item_id), { ...common(), user_id: state.user, limit: N_SHELF }),
   trending: () => api.list(api.paths.trending(), { ...common(), user_id: state.user, limit: N_SHELF, window: "1d" }),
   popular: () => api.list(api.paths.popular(), { ...common(), user_id: state.user, limit: N_SHELF }),
@@ -54,13 +61,14 @@ const lists = {
 const titles = {
   home: () => ["For you", "ranked for this visitor, now"],
   search: () => [`Found for “${state.query}”`, ""],
-  similar: () => [`Because you chose ${titleOf(state.anchor)}`, "more like it"],
+  because: () => [`Because you chose ${titleOf(state.anchor)}`, "what goes with it, in the order of your taste"],
+  similar: () => [`Like ${titleOf(state.anchor)}`, "whoever is looking"],
   trending: () => ["Trending", "most activity of the last day"],
   popular: () => ["Popular", "what most people take these days"],
 };
 
 function wanted(name) {
-  if (name === "similar") return state.anchor !== null;
+  if (name === "similar" || name === "because") return state.anchor !== null;
   if (name === "search") return state.query !== "";
   return true;
 }
@@ -84,6 +92,21 @@ async function refresh(names, mark) {
   }));
   if (asked === turn && names.includes("home")) tellDegraded(degraded);
   return changed;
+}
+
+/** Show what the visitor does elsewhere, in another tab or on another device, without being asked. */
+function followLive() {
+  live?.close();
+  const asked = turn;
+  live = api.live(state.user, { ...common(), limit: N_HOME }, (answer) => enqueue(async () => {
+    const ids = answer.items.map((item) => item.item_id);
+    if (asked !== turn || performance.now() - acted < OWN_EFFECT_MS || ids.join() === rows.home.ids.join()) return;
+    for (const item of answer.items) items.set(item.item_id, item);
+    const [title, hint] = titles.home();
+    rows.home.show(answer, { title, hint, mark: true, known: state.known });
+    await readUser();
+    say("The list has changed by itself: something was done elsewhere.");
+  }));
 }
 
 async function readUser() {
@@ -115,6 +138,7 @@ async function named(ids) {
 // Actions
 
 function act(kind, node) {
+  acted = performance.now();
   const { item, slate } = node;
   const { user } = state;
   const pressed = kind !== "click" && state.known[kind].has(item.item_id);
@@ -172,6 +196,7 @@ async function contains(user, isIn) {
 
 async function afterwards(kind, item, user, started, { told, knows, what }) {
   if (user !== state.user) return; // another visitor is looking by now
+  acted = performance.now();
   remember();
   if (CHOSEN.has(kind)) state.anchor = item;
   const first = await refresh(["home"], true);
@@ -185,7 +210,7 @@ async function afterwards(kind, item, user, started, { told, knows, what }) {
   say(`${done} ${titleOf(item)}. For you: ${effect}.${late}`, { took, steps });
   state.undoable = FEEDBACK.includes(kind) ? { kind, item } : null;
   $("undo").hidden = state.undoable === null;
-  await Promise.all([refresh(["similar", "trending", "popular"], true), readUser()]);
+  await Promise.all([refresh(["because", "similar", "trending", "popular"], true), readUser()]);
 }
 
 function say(text, { took, steps = "" } = {}) {
@@ -263,7 +288,7 @@ function begin(greeting, how) {
 
 function address(how) {
   const place = new URL(location.href);
-  place.search = new URLSearchParams([["user", state.user], ...state.genres.map((genre) => ["genre", genre]), ...(state.seen ? [["seen", "show"]] : [])]).toString();
+  place.search = new URLSearchParams([["user", state.user], ...state.genres.map((genre) => ["genre", genre]), ...FILTERS.filter((name) => state[name]).map((name) => [name, state[name]]), ...(state.seen ? [["seen", "show"]] : [])]).toString();
   if (place.href !== location.href) history[how === "push" ? "pushState" : "replaceState"](null, "", place);
 }
 
@@ -272,13 +297,16 @@ function readAddress() {
   state.user = told.get("user")?.trim() || inventedName();
   state.genres = told.getAll("genre");
   state.seen = told.get("seen") === "show";
+  for (const name of FILTERS) $(name).value = state[name] = told.get(name) ?? "";
+  $("narrow").open = FILTERS.some((name) => state[name]);
   $("seen").checked = state.seen;
 }
 
 async function load() {
   await readUser();
   await refresh(Object.keys(rows), false);
-  if (!rows.home.ids.length && !state.genres.length) await whileEmpty();
+  followLive();
+  if (!rows.home.ids.length && !state.genres.length && !FILTERS.some((name) => state[name])) await whileEmpty();
   await offerGenres();
 }
 
@@ -329,12 +357,18 @@ function choose(genre) {
   filtered(state.genres.length ? `Only ${state.genres.join(" or ")}.` : "All genres.");
 }
 
+function narrow() {
+  for (const name of FILTERS) state[name] = $(name).value.trim();
+  filtered(FILTERS.some((name) => state[name]) ? "Only what passes these filters." : "All items.");
+}
+
 function filtered(told) {
   turn += 1;
   pressGenres();
   address("replace");
   enqueue(async () => {
     await refresh(Object.keys(rows), false);
+    followLive();
     say(told);
   });
 }
@@ -372,6 +406,11 @@ $("seen").addEventListener("change", () => {
   state.seen = $("seen").checked;
   filtered(state.seen ? "Items that you have seen stay in the lists." : "Items that you have seen leave the lists.");
 });
+$("filter").addEventListener("submit", (event) => {
+  event.preventDefault();
+  narrow();
+});
+$("filter").addEventListener("reset", () => setTimeout(narrow)); // when the fields are empty
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   state.query = $("query").value.trim();
@@ -389,7 +428,7 @@ addEventListener("popstate", () => {
 });
 
 $("rows-first").append(rows.search.section, rows.home.section);
-$("rows").append(rows.similar.section, rows.trending.section, rows.popular.section);
+$("rows").append(rows.because.section, rows.similar.section, rows.trending.section, rows.popular.section);
 readAddress();
 begin(`Hello, ${state.user}. Click something you like.`, "replace");
 enqueue(offerPeople);

@@ -37,8 +37,11 @@ class Servable:
 
     def keep(self, slate: Slate, slots: Slots) -> Mask | None:
         servable = slate.replica.servable(slots)
-        withheld = _without(slate, slots, self._withheld())
-        return servable if withheld is None else servable & withheld
+        withheld = self._withheld()
+        if not withheld:
+            return servable
+        kept = _without(slate, slots, slate.replica.slots(withheld))
+        return servable if kept is None else servable & kept
 
 
 class Permitted:
@@ -59,7 +62,7 @@ class HiddenByUser:
     fails_closed = True
 
     def keep(self, slate: Slate, slots: Slots) -> Mask | None:
-        return None if slate.user is None else _without(slate, slots, slate.user.hidden)
+        return _without(slate, slots, slate.hidden())
 
 
 class Excluded:
@@ -69,7 +72,7 @@ class Excluded:
     fails_closed = True
 
     def keep(self, slate: Slate, slots: Slots) -> Mask | None:
-        kept = _without(slate, slots, slate.query.exclude)
+        kept = _without(slate, slots, slate.excluded())
         if slate.anchor is not None:
             other = slots != slate.anchor
             kept = other if kept is None else kept & other
@@ -89,8 +92,7 @@ class Seen:
         wanted = slate.query.seen
         if wanted == "show":
             return None
-        profile = None if slate.user is None else slate.user.profile
-        unseen = None if profile is None else _without(slate, slots, profile.seen)
+        unseen = _without(slate, slots, slate.consumed())
         if wanted == "hide":
             return unseen
         return np.zeros(len(slots), np.bool_) if unseen is None else ~unseen
@@ -106,11 +108,8 @@ class Wanted:
         return None if slate.wanted is None else slate.replica.matching(slate.wanted)[slots]
 
 
-def _without(slate: Slate, slots: Slots, item_ids: Collection[str]) -> Mask | None:
-    """Return False where the slot is one of the items, None when none of them is known."""
-    if not item_ids:
-        return None
-    dropped = slate.replica.slots(item_ids)
+def _without(slate: Slate, slots: Slots, dropped: Slots) -> Mask | None:
+    """Return False where the slot is one of the dropped ones, None when there are none."""
     if not len(dropped):
         return None
     return _marks.absent(slots, dropped, slate.replica.n_slots)

@@ -21,7 +21,7 @@ from serving.contract.wanted import not_understood, wanted
 from serving.memory.mirror import Mirror
 from serving.memory.users import KnownUser
 from serving.pipelines.explaining import explanations
-from serving.pipelines.ladder import Rung, most_scored
+from serving.pipelines.ladder import BUDGET_MS, Rung, most_scored
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.reasons import reasons
 from serving.pipelines.request_ids import NOWHERE, new_request_id
@@ -57,7 +57,9 @@ class Lists:
         troubles: Callable[[], dict[str, str]],
         rules: Callable[[], ActiveRules] = lambda: NO_RULES,
         n_partitions: int = 1,
+        budget_ms: float = BUDGET_MS,
     ) -> None:
+        self._budget_ms = budget_ms
         self._rules = rules
         self._partition_of = UserPartitions(n_partitions)
         self._recent_users: deque[str] = deque(maxlen=_MAX_RECENT_USERS)
@@ -115,6 +117,7 @@ class Lists:
             degraded=self._troubles(),
             rules=self._rules(),
             arrived=started,
+            budget_ms=self._budget_ms,
             rung=Rung.DISK if self._mirror.origin == "disk" else Rung.FULL,
         )
         if shown:

@@ -28,7 +28,7 @@ class Stage(Protocol):
 
     @property
     def deadline_ms(self) -> float:
-        """How long it may wait. What only computes cannot be interrupted."""
+        """How long it may wait, of a budget of `BUDGET_MS`. What only computes cannot be interrupted."""
 
     @property
     def skippable(self) -> bool:
@@ -61,18 +61,17 @@ class Pipeline:
         *stages: Stage,
         afterwards: tuple[Afterwards, ...] = (),
         observe: StageObserver,
-        budget_ms: float = BUDGET_MS,
     ) -> None:
         self.surface = surface
         self.stages = stages
         self._afterwards = afterwards
         self._observe = observe
-        self._budget_s = budget_ms / 1000
         self._n_runs = 0
 
     async def run(self, slate: Slate) -> None:
         """Fill in the slate. Never fails because a stage does."""
-        spent_at = slate.arrived + self._budget_s
+        spent_at = slate.arrived + slate.budget_ms / 1000
+        scale = slate.budget_ms / BUDGET_MS
         observed = self._n_runs % OBSERVED_EVERY == 0
         self._n_runs += 1
         for stage in self.stages:
@@ -87,7 +86,7 @@ class Pipeline:
                     waiting = stage.run(slate)
                     if waiting is not None:
                         left_s = max(0.0, spent_at - perf_counter())
-                        async with asyncio.timeout(min(stage.deadline_ms / 1000, left_s)):
+                        async with asyncio.timeout(min(scale * stage.deadline_ms / 1000, left_s)):
                             await waiting
                 except Exception as error:
                     reason = self._reason(stage, error)

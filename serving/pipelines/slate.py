@@ -1,7 +1,7 @@
 """One request on its way through a pipeline: what it asked for, and its candidates so far."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -17,14 +17,15 @@ from serving.contract.answers import RuleEffect, StageReport
 from serving.contract.queries import ListQuery
 from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
-from serving.pipelines.ladder import MAX_SCORED, Rung
+from serving.pipelines.ladder import BUDGET_MS, MAX_SCORED, Rung
 
+_NO_SLOTS = np.empty(0, np.int32)
 _log = logging.getLogger("serving")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Candidates:
-    """Items under consideration, column by column; best first once they are ranked."""
+    """Items under consideration, column by column; best first once they are ranked. Never changed once made."""
 
     slots: NDArray[np.int32]
     """(n,) slots of the replica."""
@@ -56,6 +57,10 @@ class Candidates:
             rows = (np.arange(len(self.scored)) if rows is None else rows)[index]
         propensities = None if self.propensities is None else self.propensities[index]
         return Candidates(self.slots[index], self.sources[index], self.scores[index], self.scored, rows, propensities)
+
+    def first(self, n: int) -> "Candidates":
+        """Return the first n."""
+        return self if len(self) <= n else self.take(slice(n))
 
     @classmethod
     def none(cls) -> "Candidates":
@@ -116,6 +121,7 @@ class Slate:
     """What stands for the candidates and their scores on rung `CACHED`."""
     max_scored: int = MAX_SCORED
     """Candidates that may be scored: fewer under load."""
+    budget_ms: float = BUDGET_MS
     arrived: float = field(default_factory=perf_counter)
     """When the request came, by `perf_counter`."""
     degraded: dict[str, str] = field(default_factory=dict)
@@ -124,6 +130,7 @@ class Slate:
     """Of the running stage, for `explain`."""
     reports: list[StageReport] = field(default_factory=list)
     _names: dict[int, list[str]] = field(default_factory=dict)
+    _resolved: dict[str, Slots] = field(default_factory=dict)
 
     def allowed(self) -> NDArray[np.bool_] | None:
         """Return a mask over all slots, None when all items may be in the list: what is wanted and not withheld."""
@@ -136,6 +143,28 @@ class Slate:
     def withheld(self) -> tuple[NDArray[np.bool_], Slots] | None:
         """Return what the rules keep out of the list: a mask over all slots and the slots, None for nothing."""
         return self.rules.withheld(self.replica, self.surface, self.user_id, self.query.region)
+
+    def consumed(self) -> Slots:
+        """Return the slots of what the user has consumed."""
+        profile = None if self.user is None else self.user.profile
+        return self._slots("consumed", () if profile is None else profile.seen)
+
+    def hidden(self) -> Slots:
+        """Return the slots of what the user has hidden."""
+        return self._slots("hidden", () if self.user is None else self.user.hidden)
+
+    def excluded(self) -> Slots:
+        """Return the slots of what the request excludes."""
+        return self._slots("excluded", self.query.exclude)
+
+    def _slots(self, what: str, item_ids: Collection[str]) -> Slots:
+        """Look items up once for the sources and the filters."""
+        if not item_ids:
+            return _NO_SLOTS
+        found = self._resolved.get(what)
+        if found is None:
+            found = self._resolved[what] = self.replica.slots(item_ids)
+        return found
 
     def genres(self, slot: int) -> Sequence[str]:
         item = self.replica.item(slot)

@@ -114,7 +114,8 @@ def test_a_click_changes_the_list_and_is_attributed(visit: Visit) -> None:
     assert int(visit.page.locator("#took-ms").inner_text()) > 0
     expect(visit.page.locator("#profile")).to_contain_text(title)
     expect(visit.page.locator("#profile .taste li")).not_to_have_count(0)
-    expect(visit.page.locator("#similar")).to_contain_text(f"Because you chose {title}")
+    expect(visit.page.locator("#because")).to_contain_text(f"Because you chose {title}")
+    expect(visit.page.locator("#similar")).to_contain_text(f"Like {title}")
     assert visit.cards("home").locator(".mark.new").count() > 0
     (step,) = visit.known()["recent"]
     assert (step["item_id"], step["type"]) == (before[2], "click")
@@ -129,7 +130,7 @@ def test_what_is_hidden_never_comes_back(visit: Visit) -> None:
         visit.use(visit.cards("popular").first, "hide", "You hid")
     for n in range(3):
         visit.use(visit.cards("home").nth(n), "click", "You clicked")
-        for row in ("home", "similar", "trending", "popular"):
+        for row in ("home", "because", "similar", "trending", "popular"):
             assert not set(hidden) & set(visit.ids(row))
     visit.open()
     visit.page.get_by_label("Keep what I have seen").check()
@@ -207,6 +208,52 @@ def test_genres_and_visitors_are_in_the_address(visit: Visit) -> None:
     visit.page.go_back()
     expect(visit.page.locator("#user")).to_have_value(visit.user)
     visit.idle()
+
+
+def test_search_finds_what_is_misspelt(visit: Visit) -> None:
+    """R2, R29"""
+    visit.open()
+    title = visit.cards("popular").first.locator("h3").inner_text()
+    first = title.split()[1]
+    visit.page.get_by_label("Search").fill(first[:2] + first[3:] if len(first) > 4 else first)
+    visit.page.keyboard.press("Enter")
+    expect(visit.cards("found").first).to_be_visible()
+    visit.idle()
+    assert any(first in found for found in visit.cards("found").locator("h3").all_inner_texts())
+
+
+def test_filters_hold_in_every_row_and_say_what_they_do_not_understand(visit: Visit) -> None:
+    """R3, R29"""
+    visit.open()
+    visit.page.locator("#narrow summary").click()
+    visit.page.get_by_label("Since").fill("2005")
+    visit.page.get_by_label("Expression").fill("genre:any(Drama,War)")
+    visit.page.get_by_role("button", name="Apply").click()
+    expect(visit.page.locator("#said")).to_contain_text("Only what passes these filters.")
+    visit.idle()
+    for row in ("home", "trending", "popular"):
+        for facts in visit.cards(row).locator(".facts").all_inner_texts():
+            assert int(facts[:4]) >= 2005
+            assert "Drama" in facts or "War" in facts
+    visit.page.get_by_label("Expression").fill("genre===")
+    visit.page.get_by_role("button", name="Apply").click()
+    expect(visit.page.locator("#said")).to_contain_text("Refused: filter: not understood at position 6")
+    visit.page.get_by_role("button", name="Clear").click()
+    expect(visit.page.locator("#said")).to_contain_text("All items.")
+    visit.idle()
+    assert all("400 (Bad Request)" in error for error in visit.errors)  # the browser's own words about the refusal
+    visit.errors.clear()
+
+
+def test_what_is_done_elsewhere_comes_by_itself(visit: Visit) -> None:
+    """R6, R29: without a click, a reload or a timer."""
+    visit.open()
+    hidden = visit.ids("home")[0]
+    body = {"item_id": hidden, "type": "hide"}
+    posted = visit.context.request.post(f"{visit.address}/v1/users/{visit.user}/feedback", data=body)
+    assert posted.status == 202
+    expect(visit.page.locator(f"#home .card[data-id='{hidden}']")).to_have_count(0)
+    expect(visit.page.locator("#said")).to_contain_text("changed by itself")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

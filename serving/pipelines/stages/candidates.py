@@ -66,17 +66,16 @@ def _of_user(slate: Slate) -> UserView:
 
 def _unwanted(slate: Slate) -> Iterator[Slots]:
     """Yield items that sources need not find: filters drop them anyway, but then a list may not be full."""
-    replica = slate.replica
     if slate.query.exclude:
-        yield replica.slots(slate.query.exclude)
+        yield slate.excluded()
     if len(slate.shown):
         yield slate.shown
     if slate.anchor is not None:
         yield np.array([slate.anchor], np.int32)
     if slate.user is not None:
-        yield replica.slots(slate.user.hidden)
+        yield slate.hidden()
         if slate.user.profile is not None and slate.query.seen == "hide":
-            yield replica.slots(slate.user.profile.seen)
+            yield slate.consumed()
 
 
 class Retrieve:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.arrays import descending
 from online_models.exploration import MAX_ARMS, Arms
 from online_models.rerank import NEVER_DUPLICATE, Exploration, LabelCap, Reranked, Share, rerank
 from serving.contract.answers import RuleEffect
@@ -31,7 +32,7 @@ class Rank:
         scores = slate.candidates.scores
         if not np.isfinite(scores).all():
             scores = np.where(np.isfinite(scores), scores, -np.inf)
-        slate.candidates = slate.candidates.take(np.argsort(-scores, kind="stable"))
+        slate.candidates = slate.candidates.take(descending(scores))
 
     def fallback(self, slate: Slate) -> None:
         """The order of retrieval stands."""

@@ -28,12 +28,13 @@ class Score:
         assert slate.context is not None
         if slate.max_scored < min(MAX_SCORED, len(slate.candidates)):
             slate.degraded["load"] = f"only {slate.max_scored} candidates were scored"
-        candidates = slate.candidates.take(slice(slate.max_scored))
+        candidates = slate.candidates.first(slate.max_scored)
         features = slate.replica.features(slate.context, candidates.slots)
-        scores = slate.replica.score(features).astype(np.float64)
+        mean = Scorer.list_mean(features) if len(candidates) else None
+        scores = slate.replica.score(features, mean).astype(np.float64)
         chances = np.exp(scores - scores.max(initial=0.0))
         slate.candidates = Candidates(candidates.slots, candidates.sources, chances / chances.sum(), features)
-        slate.list_mean = Scorer.list_mean(features) if len(candidates) else None
+        slate.list_mean = mean
         slate.model = (slate.replica.model_name, slate.replica.model_version)
         slate.notes["scored"] = len(candidates)
         if self._lists is not None:

@@ -62,12 +62,12 @@ async def test_the_load_generator_counts_requests_errors_and_its_own_cpu() -> No
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
         asked.append(path)
-        return (500 if path == "/b" else 200), b"ok"
+        return (500 if path == "/b" else 200), b"whole" if path == "/a" else b"half"
 
     async with serve(respond) as url:
-        result = await run(Load(url, ["/a", "/b"], n_clients=5, seconds=0.3, warm_up_s=0.1))
+        result = await run(Load(url, ["/a", "/b"], n_clients=5, seconds=0.3, warm_up_s=0.1, whole="whole"))
     assert result.n_requests == len(result.latencies_s) > 20
-    assert result.n_errors == pytest.approx(result.n_requests / 2, abs=5)
+    assert result.n_errors == result.n_degraded == pytest.approx(result.n_requests / 2, abs=5)
     assert result.per_second == pytest.approx(result.n_requests / 0.3, rel=0.5)
     assert set(asked) == {"/a", "/b"}
     assert result.cpu_share > 0
