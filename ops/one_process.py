@@ -20,7 +20,7 @@ from ops.memory_log import MemoryLog
 from ops.one_process_metrics import LocalMetrics
 from state.settings import Settings
 from state.store import Store
-from state.topics import CLEAN, EVENTS, EXAMPLES, IMPRESSIONS, ITEMS
+from state.topics import CLEAN, CONTROL, EVENTS, EXAMPLES, IMPRESSIONS, ITEMS
 from state.validation import InvalidInputError
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class Flows:
 
     def step(self, at_most: int) -> int:
         """Take up to so many messages of each topic as far as they go; return how many there were."""
+        self._messages.take(CONTROL, at_most)  # is in the store, and nothing is restored from a log that forgets
         items = self._messages.take(ITEMS, at_most)
         events = self._messages.take(EVENTS, at_most)
         slates = self._messages.take(IMPRESSIONS, at_most)

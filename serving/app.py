@@ -19,6 +19,7 @@ from serving.memory.control import Control
 from serving.memory.last_lists import LastLists
 from serving.memory.live_users import CLOSING, LiveUsers
 from serving.memory.mirror import Mirror
+from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
@@ -74,9 +75,18 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         troubles = operation.troubles_of(mirror, log)
         return troubles if control.degraded is None else troubles | {"rules": control.degraded}
 
-    impressions = ImpressionLog(log.impressions)
+    remembered = LastLists()
+    known.on_erase = remembered.forget
     surfaces = declare(
-        Parts(known, lambda: mirror.withheld, mirror.text, LastLists(), impressions, telemetry.observe_stage)
+        Parts(
+            users=known,
+            withheld=lambda: mirror.withheld,
+            text=mirror.text,
+            lists=remembered,
+            rotation=Rotation(store, known.breaker),
+            impressions=ImpressionLog(log.impressions),
+            observe=telemetry.observe_stage,
+        )
     )
     watching = LiveUsers(store)
     known.on_local = watching.changed
@@ -100,13 +110,14 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/dashboard": pages.Page(html[pages.DASHBOARD]),
         pages.ASSETS + "/{version}/{name}": pages.Assets(files, version),
         "/v1/events": events.Events(log.events, known),
-        "/v1/items": items.Items(log.events, mirror),
+        "/v1/items": items.Items(log.events, mirror, items.Entries(mirror, store, known)),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
         "/v1/items/{item_id}/similar": lists.Similar(answering),
         "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
         "/v1/users/{user_id}/recommendations/live": live.LiveRecommendations(answering, known, watching),
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
+        "/v1/users/{user_id}/onboarding": users.UserOnboarding(known, log.events, times),
         "/v1/sessions/recommendations": lists.Session(answering, known),
         "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),

@@ -141,6 +141,10 @@ class AsyncRedisStore:
             value = cast("bytes | None", await self._redis.get(self._key(key)))
         return None if value is None else entry.decode(value)
 
+    async def put(self, entry: Entry[T], entity_id: str, value: T) -> None:
+        with _available():
+            await self._redis.set(self._key(entry.key(entity_id)), entry.codec.encode(value), ex=entry.ttl)
+
     async def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
         if not entity_ids:
             return []

@@ -16,11 +16,12 @@ from state.entries import (
     ITEM_ACTIVITY,
     METRIC_WINDOWS,
     SESSION,
+    SHOWN,
     USER_PROFILE,
     metric_window_id,
 )
 from state.memory_store import AsyncMemoryStore, MemoryStore
-from state.records import Activity, CleanEvent, Item, MetricWindow, SessionProfile, UserProfile, Watermark
+from state.records import Activity, CleanEvent, Item, MetricWindow, SessionProfile, Shown, UserProfile, Watermark
 from state.redis_store import AsyncRedisStore, RedisStore
 from state.settings import Settings
 from state.store import AsyncStore, Changes, StateLostError, Store, TableChanges
@@ -354,6 +355,19 @@ async def test_namespaces_are_apart(new_stores: Callable[[], Stores]) -> None:
         assert theirs.flow.watermarks("features") == {}
         assert (await theirs.serving.user_state("u")).pending == []
         assert await anext(changes) == TableChanges({})
+
+
+@pytest.mark.parametrize("user_id", ODD_IDS)
+async def test_what_serving_puts_it_gets_until_a_flow_deletes_it(stores: Stores, user_id: str) -> None:
+    """R4, R27"""
+    assert await stores.serving.get(SHOWN, user_id) is None
+    for shown in (Shown(["a"], [1]), Shown(["a", "b"], [1, 2])):
+        await stores.serving.put(SHOWN, user_id, shown)
+        assert await stores.serving.get(SHOWN, user_id) == shown
+    changes = Changes()
+    changes.delete(SHOWN, user_id)
+    stores.flow.commit(changes)
+    assert await stores.serving.get(SHOWN, user_id) is None
 
 
 def a_document(version: int) -> ControlDocument:
