@@ -32,7 +32,12 @@ def evaluate_command(
     protocol: Annotated[
         str, typer.Option(help=f"{', '.join(PROTOCOLS)}; on the simulator, without data: {', '.join(SIMULATED)}")
     ] = "prequential",
-    models: Annotated[str, typer.Option(help="Separated by commas; all: every one that runs here.")] = "engine",
+    models: Annotated[
+        str,
+        typer.Option(
+            help="Separated by commas; all: every one that runs here; engine:genre-cap=3+diversity=0.1: re-ranked."
+        ),
+    ] = "engine",
     baseline: Annotated[
         str | None, typer.Option(help="Differences are taken to this model.", show_default=False)
     ] = None,
@@ -143,6 +148,9 @@ def _names(models: str, baseline: str | None) -> list[str]:
     if baseline is not None and baseline not in names:
         names = [baseline, *names]
     for name in names:
+        if name.startswith("engine:"):
+            _check_wishes(name)
+            continue
         if name not in NAMES:
             raise typer.BadParameter(f"expected some of {', '.join(NAMES)}, got {name!r}", param_hint="--models")
         if name not in known:
@@ -152,6 +160,15 @@ def _names(models: str, baseline: str | None) -> list[str]:
     if not names:
         raise typer.BadParameter(f"expected some of {', '.join(NAMES)}, got {models!r}", param_hint="--models")
     return names
+
+
+def _check_wishes(name: str) -> None:
+    from online_models.evaluation.reranked import wishes_of
+
+    try:
+        wishes_of(name)
+    except ValueError as error:
+        raise typer.BadParameter(f"{name}: {error}", param_hint="--models") from None
 
 
 def _check_engine(protocol: str, weights: str, without: str | None) -> None:

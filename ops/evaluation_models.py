@@ -13,6 +13,7 @@ from online_models.engine.listwise import ListwiseRanker
 from online_models.evaluation import baselines, live, nightly
 from online_models.evaluation.ablation import ablated
 from online_models.evaluation.protocols import Recommender
+from online_models.evaluation.reranked import RerankedEngine, wishes_of
 
 BASELINES: dict[str, type[baselines.Baseline]] = {
     "popularity": baselines.Popularity,
@@ -55,13 +56,18 @@ def make(
     """Return a model that knows nothing yet, for a stream of `n_events`; `constants` are for baselines.
 
     For the engine: `weights` that its ranker begins with (`default`, `none` or a file), and a group of `ablation` that
-    it does without, which begins with random ones by default.
+    it does without, which begins with random ones by default. Behind its name may stand how its lists are re-ranked,
+    see `reranked.wishes_of`.
     """
-    if name == "engine":
+    if name.partition(":")[0] == "engine":
         ranker = None
         if weights != "default":
             ranker = ListwiseRanker(N_INPUTS, seed=seed)
             if weights != "none":
                 ranker.load(Path(weights).read_bytes(), INPUT_NAMES)
+        if wishes := wishes_of(name):
+            if without is not None:
+                raise ValueError(f"{name}: lists are re-ranked of the whole engine only, not without {without}")
+            return RerankedEngine(wishes, seed, ranker)
         return Engine(seed, ranker) if without is None else ablated(without, seed, ranker)
     return BASELINES[name](seed, max(n_events // NIGHTS, 1), constants)

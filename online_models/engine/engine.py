@@ -3,6 +3,7 @@
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models.arrays import Slots
 from online_models.engine.history import History
@@ -62,7 +63,7 @@ class Engine:
 
     def _in_order(self, user: str, t: float) -> float:
         history = self.learner.users.get(user)
-        if history is None or history.start == history.end or t % 1.0:
+        if history is None or not len(history.items) or t % 1.0:
             return t
         last = float(history.times[-1])
         return last + TICK_S if t <= last < t + 1.0 else t
@@ -73,14 +74,18 @@ class Engine:
         Where that is more than the sources find, the others that may come follow by popularity.
         """
         learner = self.learner
-        history = learner.users.get(user) or History(-1)
+        history = learner.users.get(user) or History()
         slate = learner.slate(history, t, candidates == "all")
         self._pending = (user, learner.counts.events, slate)
         scores = learner.ranker.predict_many(slate.inputs) if learner.ranker.is_ready else untrained(slate.inputs)
-        best = slate.slots[np.argsort(-scores)[:n]]
+        best = self.best(slate.slots, scores, n)
         if len(best) < n:
             best = np.concatenate([best, self._others(slate.slots, t)[: n - len(best)]])
         return [str(learner.items.item_id(slot)) for slot in best.tolist()]
+
+    def best(self, slots: Slots, scores: NDArray[np.float32], n: int) -> Slots:
+        """Return `n` of the scored items, or as many as there are, in the order of the list."""
+        return slots[np.argsort(-scores)[:n]]
 
     def _others(self, listed: Slots, t: float) -> Slots:
         """Return the items with events that the newest list lacks and its request allows, the most popular first."""

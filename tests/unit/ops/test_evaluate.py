@@ -36,6 +36,17 @@ def test_report_as_json(ratings: Path, tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_lists_are_judged_as_rules_would_rank_them(ratings: Path) -> None:
+    """R9, R17: what a cap and diversity cost, on the same queries."""
+    names = ["engine", "engine:genre-cap=1", "engine:diversity=0.5"]
+    arguments = ["--models", ",".join(names), "--baseline", "engine", "--json"]
+    result = CliRunner().invoke(app(), ["evaluate", "--data", str(ratings), *arguments])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert [model["name"] for model in report["models"]] == names
+    assert len({model["paired"]["all"]["NDCG@10"]["n"] for model in report["models"]}) == 1
+
+
 def test_tables(ratings: Path) -> None:
     result = CliRunner().invoke(app(), ["evaluate", "--data", str(ratings), "--models", "popularity"])
     assert result.exit_code == 0, result.output
@@ -86,7 +97,13 @@ def test_simulated_protocols_need_no_data(protocol: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"), [(["--models", "nonsense"], "nonsense"), (["--protocol", "guess"], "guess")]
+    ("arguments", "named"),
+    [
+        (["--models", "nonsense"], "nonsense"),
+        (["--models", "engine:genre-cap=x"], "genre-cap"),
+        (["--models", "engine:diversity=2"], "diversity=2"),
+        (["--protocol", "guess"], "guess"),
+    ],
 )
 def test_wrong_names_are_told(ratings: Path, arguments: list[str], named: str) -> None:
     result = CliRunner().invoke(app(), ["evaluate", "--data", str(ratings), *arguments])
