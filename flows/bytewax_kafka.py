@@ -18,6 +18,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from flows.batches import KafkaBatch
 from flows.in_step import InStep, Where
+from flows.process import tell_ready
 from state.settings import Settings
 from state.topics import PARTITIONER, Topic
 
@@ -66,6 +67,7 @@ class KafkaSource(FixedPartitionedSource[KafkaBatch, Positions]):
         in_step: timedelta | None = None,
     ) -> None:
         self._settings = settings
+        self._flow = flow
         self._group = settings.group_id(flow)
         self._partitions = partitions
         self._stopping = stopping
@@ -102,6 +104,7 @@ class KafkaSource(FixedPartitionedSource[KafkaBatch, Positions]):
         ]
         log.info("reads %s", ", ".join(f"{a.topic}[{a.partition}] from {a.offset}" for a in assignment))
         consumer.assign(assignment)
+        tell_ready(self._settings, self._flow)
         assigned = {(names[a.topic], a.partition) for a in assignment}
         in_step = None if self._in_step is None else InStep(assigned, self._in_step)
         return _KafkaSourcePart(

@@ -38,6 +38,7 @@ class CatalogueWriter:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        store.recover(FLOW)
         self._marks = store.watermarks(FLOW)
 
     def position(self, partition: int) -> int:

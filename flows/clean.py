@@ -27,7 +27,7 @@ from flows.batches import KafkaBatch
 from flows.cleaning import Cleaned, PartitionCleaner, Progress, Rejected
 from flows.kafka_log import committed_offsets
 from flows.known_events import RebuildError, rebuild
-from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals
+from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals, tell_ready
 from state.partitioner import UserPartitions
 from state.settings import Settings
 from state.topics import CLEAN, EVENTS, PARTITIONER, REJECTED
@@ -164,6 +164,7 @@ class CleanFlow:
             log.info("cleans %s[%d] from %d", self._events, partition, where.offset)
         self._given_up.clear()
         consumer.assign(committed)
+        tell_ready(self._settings, FLOW)
 
     def _start(self, committed: KafkaPartition) -> int:
         first: int

@@ -65,6 +65,7 @@ class FeatureState:
         self._dirty_items: dict[str, Activity] = {}
         self._settled: list[tuple[str, str]] = []
         self._erased: list[tuple[Entry[Any], str]] = []
+        store.recover(flow)
         stored = store.watermarks(flow)
         self._committed: dict[int, Watermark | None] = {p: stored.get((topic, p)) for p in partitions}
         self._applied = {p: mark or _BEGINNING for p, mark in self._committed.items()}

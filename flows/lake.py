@@ -32,7 +32,7 @@ from flows.lake_store import (
     worth_compacting,
 )
 from flows.lake_tables import TABLES, LakeTable
-from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals
+from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals, tell_ready
 from state.settings import Settings
 from state.topics import CLEAN
 
@@ -166,6 +166,7 @@ class LakeFlow:
             where.offset = self._positions[_place(where)] = max(first, stored or 0)
         log.info("goes on at %s", ", ".join(f"{w.topic}[{w.partition}] {w.offset}" for w in partitions))
         consumer.assign(list(partitions))
+        tell_ready(self._settings, FLOW)
 
     def _revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self._write_all()

@@ -47,6 +47,7 @@ class LearningState:
             EXAMPLES.name: self._learn_examples,
             ITEMS.name: self._learn_items,
         }
+        store.recover(flow)
         self._committed: dict[_Where, Watermark] = store.watermarks(flow)
         self._applied = dict(self._committed)
         started = clock()
@@ -68,8 +69,7 @@ class LearningState:
         if missing:
             rows = self._store.get_many(LEARNER_USER, missing)
             self.learner.restore_users(dict(zip(missing, rows, strict=True)))
-        for event in events:
-            self.learner.learn_event(event)
+        self.learner.learn_events(events)
         return max((event.ts for event in events), default=0)
 
     def _learn_examples(self, batch: KafkaBatch) -> int:

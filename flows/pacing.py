@@ -10,7 +10,8 @@ class Pacer:
     then never later than `at_most` after the first change.
 
     Behind a log, what changes soon changes again, and nobody sees it fresh anyway. So a flush then waits for half of
-    what the changes are behind, up to `at_most_behind`; no longer, when changes have not come for `quiet`.
+    what the changes are behind, up to `at_most_behind`; no longer, when changes have not come for `quiet`. The first
+    flush does not wait: after a restart, readers have waited already.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class Pacer:
         if dirty_since is None:
             return None
         affordable_at = min(max(dirty_since + self._delay, self._rested_at), dirty_since + self._at_most)
+        if self._rested_at == _NEVER:
+            return affordable_at
         worth_at = min(dirty_since + min(self._behind / 2, self._at_most_behind), self._touched_at + self._quiet)
         return max(affordable_at, worth_at)
 

@@ -2,11 +2,14 @@
 
 import gc
 import logging
+import os
 import signal
 import threading
 from types import FrameType
 
 from state.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -22,6 +25,18 @@ def collect_garbage_rarely() -> None:
     It took a sixth of the time of `features`.
     """
     gc.set_threshold(50_000, 20, 50)
+
+
+def tell_ready(settings: Settings, flow: str) -> None:
+    """Say to who has started this process that its state is restored and its input assigned."""
+    file = settings.ready_file(flow)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f"{file.name}.{os.getpid()}")
+        fresh.write_text(str(os.getpid()))
+        fresh.replace(file)
+    except OSError as error:  # it works all the same
+        log.warning("cannot say that %s is ready: %s", flow, error)
 
 
 def stop_on_signals() -> threading.Event:

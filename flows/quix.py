@@ -2,15 +2,29 @@
 
 from typing import Any
 
+from confluent_kafka import TopicPartition
 from quixstreams import Application
 from quixstreams.models import Topic as QuixTopic
 
+from flows.process import tell_ready
 from state.settings import Settings
 from state.topics import Topic
 
 _SESSION_TIMEOUT_MS = 6000
 # After a kill the output stood still for as long as the dead process' transaction lived: 10.1 s with 10 s here.
 _TRANSACTION_TIMEOUT_MS = 4000
+
+
+class ReadyApplication(Application):
+    """An application that says when it has been given its partitions and their state."""
+
+    def __init__(self, settings: Settings, flow: str, **chosen: Any) -> None:
+        self._flow = settings, flow
+        super().__init__(**chosen)
+
+    def _on_assign(self, consumer: Any, topic_partitions: list[TopicPartition]) -> None:
+        super()._on_assign(consumer, topic_partitions)
+        tell_ready(*self._flow)
 
 
 def application(
@@ -22,7 +36,9 @@ def application(
     producer: dict[str, Any] = {"client.id": member, "compression.type": "lz4"}
     if exactly_once:
         producer |= {"transactional.id": member, "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS}
-    return Application(
+    return ReadyApplication(
+        settings,
+        flow,
         broker_address=settings.kafka_brokers,
         consumer_group=group,
         auto_offset_reset="earliest",

@@ -54,14 +54,16 @@ class Noise:
         self._block: NDArray[np.float64] = np.empty(0)
 
     def uniform(self, n: int) -> NDArray[np.float64]:
-        """Return n <= `BLOCK` numbers in [0, 1)."""
-        position = self.drawn % self.BLOCK
-        if position + n > self.BLOCK:  # a draw never spans blocks
-            self.drawn += self.BLOCK - position
-            position = 0
-        number = self.drawn // self.BLOCK
-        if number != self._block_number:
-            self._block = np.random.default_rng([self._seed, number]).random(self.BLOCK)
-            self._block_number = number
-        self.drawn += n
-        return self._block[position : position + n]
+        """Return the next n numbers in [0, 1), the same ones in whatever portions they are drawn."""
+        drawn = np.empty(n)
+        filled = 0
+        while filled < n:
+            number, position = divmod(self.drawn, self.BLOCK)
+            if number != self._block_number:
+                self._block = np.random.default_rng([self._seed, number]).random(self.BLOCK)
+                self._block_number = number
+            some = self._block[position : position + n - filled]
+            drawn[filled : filled + len(some)] = some
+            filled += len(some)
+            self.drawn += len(some)
+        return drawn

@@ -26,6 +26,11 @@ class ItemSlots:
         """Every slot is below."""
         return len(self._ids)
 
+    @property
+    def reuses(self) -> bool:
+        """Whether the next new item gets a slot that another one had."""
+        return bool(self._free)
+
     def get(self, item_id: str) -> int | None:
         return self._slots.get(item_id)
 

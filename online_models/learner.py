@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 
 from online_models import learner_rows
 from online_models.arrays import Noise, Slots, grown
+from online_models.budget import Budget
 from online_models.columns import Columns
-from online_models.engine import inputs
+from online_models.engine import inputs, learning
+from online_models.engine.als import RANK
+from online_models.engine.changes import Changed
 from online_models.engine.context import Context
 from online_models.engine.defaults import default_weights
 from online_models.engine.factors import Factors
 from online_models.engine.history import History
 from online_models.engine.items import CLOCK_LAST, N_EVENTS
 from online_models.engine.listwise import ListwiseRanker
+from online_models.engine.names import Names
 from online_models.items import ItemSlots
 from online_models.learner_users import LearnerUsers
 from online_models.outcomes import INTERACTIONS, is_positive
@@ -48,27 +52,6 @@ class LearnerCounts:
     skipped_examples: int = 0
     """Without inputs, or with those of another definition, or with values that are no numbers."""
     forgotten_items: int = 0
-
-
-class Budget:
-    """Grants work as long as it takes at most a share of the time, measured with the given clock (seconds)."""
-
-    def __init__(self, share: float, clock: Callable[[], float] = time.perf_counter, burst_s: float = 0.1) -> None:
-        self._share = share
-        self._clock = clock
-        self._burst_s = burst_s
-        self._credit_s = burst_s
-        self._at = clock()
-
-    def start(self) -> float | None:
-        """Return when the work began, to be given to `stop`; None when there is no time for it."""
-        now = self._clock()
-        self._credit_s = min(self._burst_s, self._credit_s + (now - self._at) * self._share)
-        self._at = now
-        return now if self._credit_s > 0 else None
-
-    def stop(self, started: float) -> None:
-        self._credit_s -= self._clock() - started
 
 
 class Slate(NamedTuple):
@@ -107,24 +90,28 @@ class Learner:
         self.items = ItemSlots()
         self.factors = Factors(seed)
         self.columns = Columns(self.factors)
-        self.users = LearnerUsers(max_users, lambda: self.counts.forgotten_items, self._evict)
+        self.users = LearnerUsers(max_users, lambda: self.counts.forgotten_items, self._learn_run, self._evict)
         self.ranker = ranker or ListwiseRanker(inputs.N_INPUTS, seed=seed).load(default_weights(), inputs.NAMES)
         self.counts = LearnerCounts()
         self.stream_ts = 0
-        self.repeat_share = 0.0
         self._seed = seed
         self._sources = sources
         self._max_items = max_items
         self._budget = Budget(organic_share, clock)
         self._replay_budget = Budget(replay_share, clock)
-        self._refreshed = np.zeros(2, np.int32)
+        self._names = Names()
+        self._run = learning.Run.empty()
+        self._n_run = 0
+        """Events that are yet to be learned."""
+        self._n_events, self._n_past = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        self._repeat_share = np.zeros(1)
         self._past: Ring[np.int64] = Ring(*_PAST, np.int64)
         """Pairs of user slot and item slot, to be learned from again."""
         self.example_ids = RecentIds()
         self.noise = Noise(seed)
         self.given_at: NDArray[np.int64] = np.zeros(0, np.int64)
         self.arrived: NDArray[np.float64] = np.zeros(0)
-        self.changed_items: set[int] = set()
+        self.changed_items = Changed(1024)
         self.gone: set[str] = set()
         self.taken_back: set[int] = set()
         self.n_lists_written = -1
@@ -142,14 +129,21 @@ class Learner:
 
     def learn_event(self, event: CleanEvent) -> None:
         """Learn one clean event, once."""
-        if event.type == ERASE:
-            self.erase_user(event.user_id)
-            return
-        if event.item_id is None or event.type not in INTERACTIONS:
-            return
-        self.stream_ts = max(self.stream_ts, event.ts)
-        positive = is_positive(event.type, event.value, event.context)
-        self.learn(event.user_id, event.item_id, positive, event.ts / 1000.0, served=event.request_id is not None)
+        self.learn_events((event,))
+
+    def learn_events(self, events: Iterable[CleanEvent]) -> None:
+        """Learn clean events in their order, each once: the same as one at a time, and several times as fast."""
+        for event in events:
+            if event.type == ERASE:
+                self._learn_run()
+                self.erase_user(event.user_id)
+                continue
+            if event.item_id is None or event.type not in INTERACTIONS:
+                continue
+            self.stream_ts = max(self.stream_ts, event.ts)
+            positive = is_positive(event.type, event.value, event.context)
+            self._take(event.user_id, event.item_id, positive, event.ts / 1000.0, event.request_id is not None, None)
+        self._learn_run()
 
     def learn(
         self, user: str, item_id: str, positive: bool, t: float, served: bool = False, slate: Slate | None = None
@@ -158,29 +152,48 @@ class Learner:
 
         `slate`: that list, if the caller has just made it. `served`: its list comes as an example.
         """
-        self.counts.events += 1
-        known = self.items.get(item_id) is not None
-        slot = self._slot(item_id)
-        history = self.users.of(user)
-        self.factors.reserve_users(history.slot + 1)
-        if known and positive and not served:
-            self._learn_organic(slot, history, t, slate)
-        self._learn_sources(slot, history, positive, t)
-        self.users.changed.add(user)
-        self.changed_items.add(slot)
+        self._take(user, item_id, positive, t, served, slate)
+        self._learn_run()
 
-    def _learn_organic(self, slot: int, history: History, t: float, slate: Slate | None) -> None:
+    def _take(self, user: str, item_id: str, positive: bool, t: float, served: bool, slate: Slate | None) -> None:
+        """Put an event into the run. What looks at the models, or takes slots back, has the run learned before."""
+        self.counts.events += 1
+        slot = self.items.get(item_id)
+        known = slot is not None
+        if slot is None:
+            slot = self._slot(item_id)
+        user_slot = self.users.slot(user)
+        if known and positive and not served:
+            self._learn_organic(slot, user_slot, t, slate)
+        run, k = self._run, self._n_run
+        run.items[k], run.users[k], run.times[k], run.positive[k] = slot, user_slot, t, positive
+        self._n_run += 1
+        if self._n_run == learning.N_AT_MOST:
+            self._learn_run()
+
+    def _learn_organic(self, slot: int, user_slot: int, t: float, slate: Slate | None) -> None:
         self.counts.organic += 1
         started = self._budget.start()
         if started is None:
             return
+        self._learn_run()
+        started = self._budget.clock()
         if slate is None:
-            slate = self.slate(history, t, self.repeats)
+            slate = self.slate(self.users.histories.of(user_slot), t, self.repeats)
         target = np.flatnonzero(slate.slots == slot)
         if len(target) and len(slate.slots) > 1:
             self.ranker.learn_many(slate.inputs, int(target[0]))
             self.counts.organic_lists += 1
         self._budget.stop(started)
+
+    @property
+    def repeat_share(self) -> float:
+        """How often an event's item is one that its user took before, lately."""
+        return float(self._repeat_share[0])
+
+    @repeat_share.setter
+    def repeat_share(self, share: float) -> None:
+        self._repeat_share[0] = share
 
     @property
     def repeats(self) -> bool:
@@ -195,35 +208,44 @@ class Learner:
         slots = gather(context, self._sources).slots
         return Slate(slots, context.inputs(slots))
 
-    def _learn_sources(self, slot: int, history: History, positive: bool, t: float) -> None:
-        columns = self.columns
-        if not columns.items.counts[slot, N_EVENTS]:
-            self.factors.add_item(slot, str(self.items.item_id(slot)))
-        columns.items.learn_one(slot, t, positive, history.n, columns.n_events)
-        at = history.place(t, lambda other: str(self.items.item_id(other)) > str(self.items.item_id(slot)))
-        columns.neighbours.learn_one(history.items[:at], history.times[:at], history.positive[:at], slot, t, positive)
-        again = history.insert(at, slot, t, positive)
-        if history.n > 1:
-            self.repeat_share += max(1.0 / (columns.n_events + 1), 0.001) * (again - self.repeat_share)
-        self.factors.append(history.slot, slot, positive)
-        self.factors.learn_one(history.slot, slot, history.items, history.positive, history.n)
-        self._past.append(history.slot << 32 | slot)
-        self._refreshed[:] = slot
-        started = self._replay_budget.start()
-        if started is not None:
-            self._refreshed[1] = self._learn_again()
-            self._replay_budget.stop(started)
-        self.factors.refresh(self._refreshed, columns.items)
-        columns.n_events += 1
+    def _learn_run(self) -> None:
+        """Learn the events of the run."""
+        n, run = self._n_run, self._run
+        if not n:
+            return
+        self._n_run = 0
+        columns, factors, histories = self.columns, self.factors, self.users.histories
+        factors.reserve_users(len(self.users.held))
+        n_replayed = self._replay_budget.grants(n)
+        run.draws[:n] = -1.0
+        run.draws[:n_replayed] = self.noise.uniform(n_replayed)
+        first_vectors = self._first_vectors(n)
+        self._n_events[0], self._n_past[0] = columns.n_events, self._past.n_appended
+        stream = learning.Stream(
+            self._n_events, self._repeat_share, self._past.values, self._n_past, columns.present, self.users.held
+        )
+        started = self._replay_budget.clock()
+        learned = 0
+        while learned < n:
+            for pools in (histories, columns.neighbours, factors.rings):
+                pools.ensure()
+            models = learning.models_of(columns.items, histories, self._names.arrays, columns.neighbours, factors)
+            learned = learning.learn_run(models, stream, first_vectors, run, learned, n)
+        self._replay_budget.spent(self._replay_budget.clock() - started, n_replayed, n + n_replayed)
+        columns.n_events += n
+        self._past.appended(n)
+        self.users.changed.add_many(run.users[:n])
+        self.changed_items.add_many(run.items[:n])
 
-    def _learn_again(self) -> int:
-        """Solve the factors of one past pair again, unless user or item is gone; return the item's slot."""
-        drawn = int(self.noise.uniform(1)[0] * len(self._past))
-        pair = int(self._past.values[drawn])
-        slot, history = pair & 0xFFFFFFFF, self.users.at(pair >> 32)
-        if history is not None and self.columns.present[slot]:
-            self.factors.learn_one(history.slot, slot, history.items, history.positive, history.n)
-        return slot
+    def _first_vectors(self, n: int) -> NDArray[np.float32]:
+        """Return the vectors that items begin with whose first event is in the run, and say there which is whose."""
+        slots = self._run.items[:n]
+        self._run.new[:n] = -1
+        first = np.flatnonzero(self.columns.items.counts[slots, N_EVENTS] == 0.0)
+        if not len(first):
+            return np.zeros((1, 2, RANK), np.float32)
+        new, self._run.new[first] = np.unique(slots[first], return_inverse=True)
+        return np.stack([self.factors.first_vectors(str(self.items.item_id(slot))) for slot in new.tolist()])
 
     def learn_example(self, example: Example) -> None:
         """Learn one labelled list, once: a repeat among the newest 32 768 is recognised by its id.
@@ -259,10 +281,13 @@ class Learner:
         slot = self.items.get(item_id)
         if slot is not None:
             return slot
+        if len(self.items) >= self._max_items or self.items.reuses:
+            self._learn_run()  # its events are of before the slot changes hands
         if len(self.items) >= self._max_items:
             self._forget_oldest()
         slot = self.items.add(item_id)
         self.reserve(self.items.n_slots)
+        self._names.put(slot, item_id)
         self.columns.translation[slot] = slot
         self.columns.set_present(slot, True)
         self.given_at[slot] = self.counts.forgotten_items
@@ -276,6 +301,7 @@ class Learner:
         self.columns.translation = grown(self.columns.translation, n_slots, 0)
         self.given_at = grown(self.given_at, n_slots, 0)
         self.arrived = grown(self.arrived, n_slots, 0.0)
+        self.changed_items.reserve(len(self.arrived))
 
     def _forget_oldest(self) -> None:
         present = np.flatnonzero(self.columns.present)
@@ -290,25 +316,27 @@ class Learner:
         self.users.forget_items(gone)
         self.columns.forget(slots)
         self.items.forget(slots.tolist())
-        self.changed_items.difference_update(slots.tolist())
+        self.changed_items.drop(slots)
         self.counts.forgotten_items += len(slots)
 
     def _evict(self, user_slots: Slots) -> None:
+        self.factors.reserve_users(len(self.users.held))
         self.factors.forget_users(user_slots)
         self.taken_back.update(user_slots.tolist())
-        self.changed_items.update(self.columns.items.known().tolist())  # whose rings may have lost entries
+        self.changed_items.add_many(self.columns.items.known())  # whose rings may have lost entries
 
     def erase_user(self, user_id: str) -> None:
         """Forget a user (R27): history, factors and place among the items' newest users.
 
         What the models have learned from the user's events together with everybody's stays: it names nobody.
         """
-        history = self.users.erase(user_id)
+        history = self.users.get(user_id)
         if history is not None:
-            slots = np.array([history.slot], np.int32)
-            self.factors.forget_users(slots)
+            self.factors.reserve_users(len(self.users.held))
+            self.factors.forget_users(np.array([history.slot], np.int32))
             self.taken_back.add(history.slot)
-            self.changed_items.update(history.seen.tolist())
+            self.changed_items.add_many(history.seen)
+        self.users.erase(user_id)
 
     # What it is stored as
 
@@ -333,6 +361,12 @@ class Learner:
     def written(self) -> None:
         """Say that what `write` gave is stored."""
         learner_rows.written(self)
+
+    def name_slots(self, names: Mapping[str, int]) -> None:
+        """Take over which item has which slot. Only on a new learner."""
+        self.items.restore(dict(names))
+        for item_id, slot in names.items():
+            self._names.put(slot, item_id)
 
     def restore(self, store: Store) -> None:
         """Take over all rows of a store. Only on a new learner. Raise `LearnerError`."""

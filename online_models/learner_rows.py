@@ -79,7 +79,7 @@ def _write_items(learner: "Learner", changes: Changes) -> None:
     for item_id in learner.gone:
         for table in (ITEM_MODEL, ITEM_VECTOR, NEIGHBOURS, ITEM_USERS):
             changes.remove(table, item_id)
-    for slot, item_id in _named(learner, learner.changed_items):
+    for slot, item_id in _named(learner, learner.changed_items.peek()):
         row = ItemRow(slot, int(learner.given_at[slot]), float(learner.arrived[slot]), columns.items.row(slot))
         changes.upsert(ITEM_MODEL, item_id, row)
         if columns.items.counts[slot, N_EVENTS]:
@@ -106,7 +106,7 @@ def _write_users(learner: "Learner", changes: Changes) -> None:
 def written(learner: "Learner") -> None:
     """Say that what `write` gave is stored."""
     learner.gone.clear()
-    learner.changed_items.clear()
+    learner.changed_items.take()
     learner.taken_back.clear()
     learner.users.written()
     learner.ranker.kept_changed.clear()
@@ -122,7 +122,7 @@ def restore(learner: "Learner", store: Store) -> None:
     """Take over all rows of a store. Only on a new learner. Raise `LearnerError`."""
     columns, factors = learner.columns, learner.factors
     rows = dict(store.scan_rows(ITEM_MODEL))
-    learner.items.restore({item_id: row.slot for item_id, row in rows.items()})
+    learner.name_slots({item_id: row.slot for item_id, row in rows.items()})
     if len(rows) != len(learner.items):
         raise LearnerError(f"{ITEM_MODEL.name}: {len(rows)} items, but {len(learner.items)} distinct slots")
     learner.reserve(learner.items.n_slots)

@@ -33,6 +33,14 @@ class Ring(Generic[_Scalar]):
         self.changed.add(position // self._segment)
         return replaced
 
+    def appended(self, n: int) -> None:
+        """Say that n values were written behind the newest, into `values`, the first at `n_appended`."""
+        first = self.n_appended // self._segment
+        n_segments = len(self.values) // self._segment
+        self.n_appended += n
+        last = (self.n_appended - 1) // self._segment
+        self.changed.update(number % n_segments for number in range(first, min(last + 1, first + n_segments)))
+
     def row(self, segment: int) -> bytes:
         return self.values[segment * self._segment : (segment + 1) * self._segment].tobytes()
 

@@ -189,6 +189,12 @@ def watermark_field(topic: str, partition: int) -> str:
     return f"{topic}:{partition}"
 
 
+# flows.features, flows.learn -> themselves: a hash of pieces and a head, while a large commit is under way
+def journal_key(flow: str) -> str:
+    """Return the key of the journal of a flow's commit."""
+    return f"v1:journal:{flow}"
+
+
 def encode_watermark(watermark: Watermark) -> bytes:
     """Return the value of a watermark's field."""
     return _watermark_codec.encode(watermark)

@@ -44,6 +44,9 @@ class MemoryStore:
     def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
         return dict(self._watermarks.get(flow, {}))
 
+    def recover(self, flow: str) -> None:
+        """Nothing is ever cut off."""
+
     def commit(self, changes: Changes) -> None:
         stored = {flow: self._watermarks.get(flow, {}) for flow in changes.expected}
         if is_written(changes, stored):

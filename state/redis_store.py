@@ -17,32 +17,24 @@ from state import entries
 from state.control import ControlDocument, version_field
 from state.entries import CONTROL, CONTROL_HISTORY, FEED_RETENTION, OVERLAY, SESSION, USER_PROFILE, Entry, Table
 from state.records import CleanEvent, Watermark
+from state.redis_commit import TRIM_FEED, Buckets, Keys, by_bucket, commit, recover
 from state.settings import Settings
-from state.store import Changed, Changes, StoreUnavailableError, TableChanges, UserState, UserWatch, is_written
+from state.store import Changed, Changes, StoreUnavailableError, TableChanges, UserState, UserWatch
 from state.user_reads import UserReads
 from state.user_watch import RedisUserWatch
 
 T = TypeVar("T")
 
 _SCAN_FIELDS = 1000
+_READ_AT_ONCE = 500
+"""Rows that a follower reads at one instant: what a usual commit has changed, some ms of Redis' time."""
 _SHARE_OF_BUDGET = 0.625
 """Of a request's time, that one answer may take."""
 _FEED_BLOCK_MS = 1000
 _RELOAD_AFTER_S = FEED_RETENTION.total_seconds() / 2
 
-_Buckets = dict[int, list[str]]
 _StreamEntry = tuple[bytes, dict[bytes, bytes]]
 
-# The server's clock decides what is old: writers' clocks may differ.
-_TRIM_FEED = """
-local now = redis.call('TIME')
-local oldest = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[1]
-return redis.call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', oldest))
-"""
-
-# One command for many keys: redis-py takes 8 us for each command, but 1 us for each key of one.
-_SET_MANY = "for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'EX', ARGV[1]) end"
-_HDEL_MANY = "for i = 1, #KEYS do redis.call('HDEL', KEYS[i], ARGV[i]) end"
 _ADD_OVERLAY = """
 for i = 1, #KEYS do
   redis.call('HSET', KEYS[i], ARGV[2 * i], ARGV[2 * i + 1])
@@ -64,21 +56,11 @@ def _available() -> Iterator[None]:
         raise StoreUnavailableError(f"Redis takes no writes: {error}") from error
 
 
-class _Keys:
-    """Prefixes keys with the namespace, so that systems can share a server."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._prefix = f"{settings.namespace}:" if settings.namespace else ""
-
-    def __call__(self, key: str) -> str:
-        return self._prefix + key
-
-
 class RedisStore:
     """`Store` over one connection; for flows. A command that fails is tried again for some two seconds."""
 
     def __init__(self, settings: Settings) -> None:
-        self._key = _Keys(settings)
+        self._key = Keys(settings)
         self._redis = redis.Redis.from_url(
             settings.redis_url, socket_timeout=10, retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=5)
         )
@@ -93,12 +75,12 @@ class RedisStore:
 
     def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
         pipeline = self._redis.pipeline(transaction=True)
-        by_bucket = _by_bucket(table, fields)
-        for bucket, names in by_bucket.items():
+        buckets = by_bucket(table, fields)
+        for bucket, names in buckets.items():
             pipeline.hmget(self._key(table.key(bucket)), names)
         with _available():
             answers = pipeline.execute()
-        return _decode_rows(table, by_bucket, answers)
+        return _decode_rows(table, buckets, answers)
 
     def scan_rows(self, table: Table[T]) -> Iterator[tuple[str, T]]:
         for bucket in range(table.n_buckets):
@@ -115,78 +97,11 @@ class RedisStore:
 
     def commit(self, changes: Changes) -> None:
         with _available():
-            while not self._commit(changes):
-                pass
+            commit(self._redis, self._key, changes)
 
-    def _commit(self, changes: Changes) -> bool:
-        """Return False to be called again: a watermark moved meanwhile, or the connection was lost."""
-        pipeline = self._redis.pipeline(transaction=True)
-        try:
-            if changes.expected and is_written(changes, self._watch(pipeline, changes.expected)):
-                return True  # by a call whose answer was lost
-            # Asked before, since most feedback of a log that is read again is in no overlay. One that comes now is of
-            # an event that is not applied yet: an event is in the overlay before it is in Kafka.
-            overlays = [self._key(OVERLAY.key(user_id)) for user_id in changes.settled]
-            settled = changes.settled if overlays and self._redis.exists(*overlays) else {}
-            pipeline.multi()
-            self._write(pipeline, changes, settled)
-            pipeline.execute()
-        except redis.WatchError:
-            return False
-        finally:
-            pipeline.reset()
-        return True
-
-    def _watch(
-        self, pipeline: redis.client.Pipeline, flows: Iterable[str]
-    ) -> dict[str, dict[tuple[str, int], Watermark]]:
-        """Return the flows' watermarks, which must not change until the pipeline is executed."""
-        keys = {flow: self._key(entries.watermark_key(flow)) for flow in flows}
-        pipeline.watch(*keys.values())  # type: ignore[no-untyped-call]
-        fields = {flow: cast("dict[bytes, bytes]", pipeline.hgetall(key)) for flow, key in keys.items()}
-        return {flow: entries.decode_watermarks(flow, found) for flow, found in fields.items()}
-
-    def _write(self, pipeline: redis.client.Pipeline, changes: Changes, settled: Mapping[str, Sequence[str]]) -> None:
-        self._write_entries(pipeline, changes.entries)
-        self._write_rows(pipeline, changes.rows)
-        if settled:
-            keys = [self._key(OVERLAY.key(user_id)) for user_id, event_ids in settled.items() for _ in event_ids]
-            pipeline.eval(_HDEL_MANY, len(keys), *keys, *[event_id for ids in settled.values() for event_id in ids])
-        for flow, marks in changes.watermarks.items():
-            fields = {entries.watermark_field(*where): entries.encode_watermark(mark) for where, mark in marks.items()}
-            pipeline.hset(self._key(entries.watermark_key(flow)), mapping=cast("dict[Any, Any]", fields))
-
-    def _write_entries(self, pipeline: redis.client.Pipeline, changed: Mapping[tuple[Entry[Any], str], Any]) -> None:
-        written: dict[Entry[Any], dict[str, bytes]] = {}
-        gone: list[str] = []
-        for (entry, entity_id), value in changed.items():
-            key = self._key(entry.key(entity_id))
-            if value is None:
-                gone.append(key)
-            else:
-                written.setdefault(entry, {})[key] = entry.codec.encode(value)
-        for entry, values in written.items():
-            ttl_s = str(int(entry.ttl.total_seconds()))
-            pipeline.eval(_SET_MANY, len(values), *values, ttl_s, *cast("list[str]", list(values.values())))
-        if gone:
-            pipeline.delete(*gone)
-
-    def _write_rows(self, pipeline: redis.client.Pipeline, changed: Mapping[Table[Any], Mapping[str, Any]]) -> None:
-        feeds: dict[str, dict[str, list[str]]] = {}
-        for table, rows in changed.items():
-            feeds.setdefault(table.feed, {})[table.name] = list(rows)
-            for bucket, names in _by_bucket(table, rows).items():
-                key = self._key(table.key(bucket))
-                kept = {name: table.codec.encode(rows[name]) for name in names if rows[name] is not None}
-                gone = [name for name in names if rows[name] is None]
-                if kept:
-                    pipeline.hset(key, mapping=cast("dict[Any, Any]", kept))
-                if gone:
-                    pipeline.hdel(key, *gone)
-        for feed, names_by_table in feeds.items():
-            key = self._key(entries.feed_key(feed))
-            pipeline.xadd(key, {"changed": entries.encode_feed_entry(names_by_table)})
-            pipeline.eval(_TRIM_FEED, 1, key, str(int(FEED_RETENTION.total_seconds() * 1000)))
+    def recover(self, flow: str) -> None:
+        with _available():
+            recover(self._redis, self._key, flow)
 
 
 class AsyncRedisStore:
@@ -195,7 +110,7 @@ class AsyncRedisStore:
     def __init__(self, settings: Settings, timeout_s: float | None = None) -> None:
         if timeout_s is None:
             timeout_s = _SHARE_OF_BUDGET * settings.request_budget_ms / 1000
-        self._key = _Keys(settings)
+        self._key = Keys(settings)
         self._url = settings.redis_url
         # Never retried here: the caller knows what a request can wait for, and `follow` must notice a restart.
         never = redis.asyncio.retry.Retry(NoBackoff(), 0)
@@ -261,7 +176,7 @@ class AsyncRedisStore:
                 pipeline.hset(history, version_field(kind, document.version), cast("str", encoded))
                 pipeline.hset(current, kind, cast("str", encoded))
                 pipeline.xadd(feed, {"changed": entries.encode_feed_entry({CONTROL.name: [kind]})})
-                pipeline.eval(_TRIM_FEED, 1, feed, str(int(FEED_RETENTION.total_seconds() * 1000)))
+                pipeline.eval(TRIM_FEED, 1, feed, str(int(FEED_RETENTION.total_seconds() * 1000)))
                 try:
                     await pipeline.execute()
                 except redis.WatchError:
@@ -291,8 +206,11 @@ class AsyncRedisStore:
                     for name, rows in entries.decode_feed_entry(fields[b"changed"]).items():
                         changed.setdefault(name, {}).update(dict.fromkeys(rows))
             wanted = {by_name[name]: list(rows) for name, rows in changed.items() if name in by_name}
-            found = await self._get_rows(self._feed_redis, wanted)
-            yield TableChanges({table: dict.fromkeys(names) | found[table] for table, names in wanted.items()})
+            changes: dict[Table[Any], dict[str, Any]] = {table: dict.fromkeys(names) for table, names in wanted.items()}
+            for portion in _portions(wanted):
+                for table, found in (await self._get_rows(self._feed_redis, portion)).items():
+                    changes[table].update(found)
+            yield TableChanges(changes)
 
     def watch_users(self, changed: Changed) -> UserWatch:
         return RedisUserWatch(self._url, self._key, changed)
@@ -326,15 +244,14 @@ class AsyncRedisStore:
     ) -> dict[Table[Any], dict[str, Any]]:
         """Read rows of several tables at one instant."""
         pipeline = client.pipeline(transaction=True)
-        by_table = {table: _by_bucket(table, fields) for table, fields in wanted.items()}
-        for table, by_bucket in by_table.items():
-            for bucket, names in by_bucket.items():
+        by_table = {table: by_bucket(table, fields) for table, fields in wanted.items()}
+        for table, buckets in by_table.items():
+            for bucket, names in buckets.items():
                 pipeline.hmget(self._key(table.key(bucket)), names)
         with _available():
             answers = iter(await pipeline.execute())
         return {
-            table: _decode_rows(table, by_bucket, [next(answers) for _ in by_bucket])
-            for table, by_bucket in by_table.items()
+            table: _decode_rows(table, buckets, [next(answers) for _ in buckets]) for table, buckets in by_table.items()
         }
 
 
@@ -346,17 +263,28 @@ def _sorted_rows(scanned: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, by
     return sorted(dict(scanned).items())
 
 
-def _by_bucket(table: Table[Any], fields: Iterable[str]) -> _Buckets:
-    by_bucket: _Buckets = {}
-    for name in fields:
-        by_bucket.setdefault(table.bucket(name), []).append(name)
-    return by_bucket
+def _portions(wanted: Mapping[Table[Any], Sequence[str]]) -> Iterator[dict[Table[Any], Sequence[str]]]:
+    """Cut what is to be read into portions that do not keep Redis from others for long."""
+    portion: dict[Table[Any], Sequence[str]] = {}
+    left = _READ_AT_ONCE
+    for table, names in wanted.items():
+        first = 0
+        while first < len(names):
+            some = names[first : first + left]
+            portion[table] = some
+            first += len(some)
+            left -= len(some)
+            if not left:
+                yield portion
+                portion, left = {}, _READ_AT_ONCE
+    if portion:
+        yield portion
 
 
-def _decode_rows(table: Table[T], by_bucket: _Buckets, answers: list[list[bytes | None]]) -> dict[str, T]:
+def _decode_rows(table: Table[T], buckets: Buckets, answers: list[list[bytes | None]]) -> dict[str, T]:
     return {
         name: table.codec.decode(f"{table.key(bucket)} {name}", value)
-        for (bucket, names), values in zip(by_bucket.items(), answers, strict=True)
+        for (bucket, names), values in zip(buckets.items(), answers, strict=True)
         for name, value in zip(names, values, strict=True)
         if value is not None
     }

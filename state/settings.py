@@ -75,6 +75,10 @@ class Settings(BaseSettings):
         root = root.rstrip("/") if "://" in root else str(Path(root).resolve())
         return f"{root}/{self.namespace}" if self.namespace else root
 
+    def ready_file(self, flow: str) -> Path:
+        """Return the file in which a flow's process says, by its id, that it has begun to read."""
+        return self.home / "ready" / f"{self.group_id(flow)}-{self.instance}"
+
     def group_id(self, flow: str) -> str:
         """Return a flow's Kafka consumer group."""
         return "-".join(part for part in ("freshet", self.namespace, flow) if part)

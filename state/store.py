@@ -77,9 +77,13 @@ class Store(Protocol):
     def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
         """Return (topic, partition) -> how far the flow has come; empty when it never ran on this store."""
 
+    def recover(self, flow: str) -> None:
+        """Complete a commit of the flow that was cut off. To be called before the flow reads its state."""
+
     def commit(self, changes: Changes) -> None:
         """Write everything or nothing. Raise `StateLostError` when a watermark is not the expected one.
 
+        A reader may see some rows of a large commit before the rest; the watermarks come last.
         After `StoreUnavailableError` either is possible.
         """
 

@@ -15,6 +15,15 @@ def mark(flags: NDArray[np.bool_], slots: NDArray[np.int32], count: NDArray[np.i
         count[0] += 1
 
 
+@jit
+def mark_many(
+    flags: NDArray[np.bool_], slots: NDArray[np.int32], count: NDArray[np.int64], these: NDArray[np.int32]
+) -> None:
+    """Note each of some slots once."""
+    for m in range(these.size):
+        mark(flags, slots, count, these[m])
+
+
 class Changed:
     """Slots in the order in which they first changed, each once."""
 
@@ -35,6 +44,9 @@ class Changed:
 
     def add(self, slot: int) -> None:
         mark(self.flags, self.slots, self.count, slot)
+
+    def add_many(self, slots: NDArray[np.int32]) -> None:
+        mark_many(self.flags, self.slots, self.count, slots)
 
     def drop(self, slots: NDArray[np.int32]) -> None:
         """Take slots out: what is forgotten is not published."""

@@ -63,7 +63,7 @@ class Engine:
 
     def _in_order(self, user: str, t: float) -> float:
         history = self.learner.users.get(user)
-        if history is None or history.start == history.end or t % 1.0:
+        if history is None or not len(history.items) or t % 1.0:
             return t
         last = float(history.times[-1])
         return last + TICK_S if t <= last < t + 1.0 else t
@@ -74,7 +74,7 @@ class Engine:
         Where that is more than the sources find, the others that may come follow by popularity.
         """
         learner = self.learner
-        history = learner.users.get(user) or History(-1)
+        history = learner.users.get(user) or History()
         slate = learner.slate(history, t, candidates == "all")
         self._pending = (user, learner.counts.events, slate)
         scores = learner.ranker.predict_many(slate.inputs) if learner.ranker.is_ready else untrained(slate.inputs)

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from online_models.engine.als import RANK, fold_in_each, learn_pair, replace_vector
 from online_models.engine.changes import Changed
 from online_models.engine.items import CLOCK_POSITIVE, DAY, HALF_LIVES, POP_ACTIVE, ItemTable, grown
-from online_models.engine.popular import refresh_active
+from online_models.engine.popular import ActiveArrays, refresh_active
 from online_models.engine.rings import Rings
 
 SMOOTH, SHARP = 0, 1
 CONFIDENCE = (3.0, 30.0)
 REGULARISATION = (20.0, 5.0)
-_CONFIDENCE, _REGULARISATION = np.array(CONFIDENCE), np.array(REGULARISATION)
+CONFIDENCES, REGULARISATIONS = np.array(CONFIDENCE), np.array(REGULARISATION)
 
 FOLDS = ((SMOOTH, 0.8, 30), (SMOOTH, 0.93, 70), (SHARP, 0.6, 15))
 """Of the request's user vectors: model, weight per step back, steps."""
@@ -47,24 +47,27 @@ class ItemFactors:
     def __init__(self, capacity: int = 1024) -> None:
         self.items = np.zeros((2, capacity, RANK), np.float32)
         self.gram_items = np.zeros((2, RANK, RANK))
-        self._members = np.zeros(N_ACTIVE, np.int32)
-        self._heap = np.zeros(N_ACTIVE, np.int32)
-        self._where = np.zeros(N_ACTIVE, np.int32)
-        self._keys = np.zeros(N_ACTIVE)
-        self._seqs = np.zeros(N_ACTIVE, np.int64)
-        self._place_of = np.full(capacity, -1, np.int32)
-        self._active_vectors = np.zeros((2, N_ACTIVE, RANK), np.float32)
-        self._n_active = 0
+        self.active_arrays = ActiveArrays(
+            np.zeros(N_ACTIVE, np.int32),
+            np.zeros(N_ACTIVE, np.int32),
+            np.zeros(N_ACTIVE, np.int32),
+            np.zeros(N_ACTIVE),
+            np.zeros(N_ACTIVE, np.int64),
+            np.full(capacity, -1, np.int32),
+            np.zeros(1, np.int64),
+            np.zeros((2, N_ACTIVE, RANK), np.float32),
+            np.array([HALF_LIVES[POP_ACTIVE] * DAY]),
+        )
         self.changed = Changed(capacity)
 
     @property
     def active(self) -> NDArray[np.int32]:
-        return self._members[: self._n_active]
+        return self.active_arrays.members[: self.active_arrays.size[0]]
 
     @property
     def active_vectors(self) -> NDArray[np.float32]:
         """Of `active`, shape (2, n, RANK)."""
-        return self._active_vectors[:, : self._n_active]
+        return self.active_arrays.vectors[:, : self.active_arrays.size[0]]
 
     def reserve(self, n_slots: int) -> None:
         """Make room for slots below `n_slots`."""
@@ -72,8 +75,9 @@ class ItemFactors:
         if n_slots > old:
             capacity = max(n_slots, 2 * old)
             self.items = np.stack([grown(m, capacity) for m in self.items])
-            self._place_of = grown(self._place_of, capacity)
-            self._place_of[old:] = -1
+            places = grown(self.active_arrays.place_of, capacity)
+            places[old:] = -1
+            self.active_arrays = self.active_arrays._replace(place_of=places)
             self.changed.reserve(capacity)
 
     def fold_in(self, history: NDArray[np.int32], positive: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -83,8 +87,8 @@ class ItemFactors:
             fold_in_each(
                 self.items,
                 self.gram_items,
-                _REGULARISATION,
-                _CONFIDENCE,
+                REGULARISATIONS,
+                CONFIDENCES,
                 _FOLD_MODELS,
                 _FOLD_FADINGS,
                 _FOLD_STEPS,
@@ -96,21 +100,22 @@ class ItemFactors:
 
     def refresh(self, slots: NDArray[np.int32], table: ItemTable) -> None:
         """Let the active items follow rows of `table` and vectors that were learned or restored."""
-        self._n_active = refresh_active(
-            self._members,
-            self._heap,
-            self._where,
-            self._keys,
-            self._seqs,
-            self._place_of,
-            self._n_active,
+        active = self.active_arrays
+        active.size[0] = refresh_active(
+            active.members,
+            active.heap,
+            active.where,
+            active.keys,
+            active.seqs,
+            active.place_of,
+            active.size[0],
             slots,
             table.counts[:, POP_ACTIVE],
             table.clocks[:, CLOCK_POSITIVE],
             table.seq_last,
-            HALF_LIVES[POP_ACTIVE] * DAY,
+            active.half_life_s[0],
             self.items,
-            self._active_vectors,
+            active.vectors,
         )
 
     def row(self, slot: int) -> bytes:
@@ -132,9 +137,9 @@ class ItemFactors:
         """Clear vectors and take them out of the Gramian and the active items; `table` must have forgotten first."""
         subtract(self.gram_items, self.items, slots)
         self.changed.drop(slots)
-        if (self._place_of[slots] >= 0).any():
-            self._place_of[:] = -1
-            self._n_active = 0
+        if (self.active_arrays.place_of[slots] >= 0).any():
+            self.active_arrays.place_of[:] = -1
+            self.active_arrays.size[0] = 0
             self.refresh(table.known(), table)
 
 
@@ -166,13 +171,14 @@ class Factors(ItemFactors):
             self.users = np.stack([grown(m, capacity) for m in self.users])
             self.users_changed.reserve(capacity)
 
+    def first_vectors(self, name: str) -> NDArray[np.float32]:
+        """Return small random vectors, shape (2, RANK): a function of seed and name, in whatever order items come."""
+        rng = np.random.default_rng((self._seed, zlib.crc32(name.encode())))
+        return rng.normal(0.0, 0.05, (2, RANK)).astype(np.float32)
+
     def add_item(self, item: int, name: str) -> None:
-        """Give a new item small random vectors: a function of seed and name, in whatever order items come."""
-        new = (
-            np.random.default_rng((self._seed, zlib.crc32(name.encode())))
-            .normal(0.0, 0.05, (2, RANK))
-            .astype(np.float32)
-        )
+        """Give a new item its first vectors."""
+        new = self.first_vectors(name)
         for m in (SMOOTH, SHARP):
             replace_vector(self.gram_items[m], self.items[m, item], new[m])
         self.changed.add(item)
@@ -193,8 +199,8 @@ class Factors(ItemFactors):
             self.items,
             self.gram_users,
             self.gram_items,
-            _REGULARISATION,
-            _CONFIDENCE,
+            REGULARISATIONS,
+            CONFIDENCES,
             user,
             item,
             items,

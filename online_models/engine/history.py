@@ -1,14 +1,15 @@
-"""What a user took: the newest steps, and all items ever."""
+"""What users took: of each the newest steps, and all items ever, in two pools that all users share."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots
+from online_models.engine.items import grown
 from online_models.engine.jit import jit
-from state.records import UserRow
+from online_models.engine.pool import SMALLEST, Pool, allocate, release
 
 HISTORY = 400
 """Newest steps that the learner keeps of a user."""
@@ -18,6 +19,12 @@ REQUEST_STEPS = 100
 
 SEEN = 8192
 """Newest distinct items kept to be left out."""
+
+_LARGEST = 512
+"""Steps of the largest block: with room behind the newest `HISTORY`, so that they move down now and then only."""
+
+_MAX_ENTRIES = 1 << 30
+"""Of a pool: users are bounded, and so is what each has."""
 
 Mask = NDArray[np.bool_]
 
@@ -38,6 +45,33 @@ class Steps:
         return cls(np.empty(0, np.int32), np.empty(0), np.empty(0, np.bool_), 0)
 
 
+class StepArrays(NamedTuple):
+    """Steps of all users for kernels: those of a user are at `starts + firsts`, `sizes` of them."""
+
+    items: NDArray[np.int32]
+    times: NDArray[np.float64]
+    positive: Mask
+    heads: NDArray[np.int64]
+    top: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    rooms: NDArray[np.int32]
+    firsts: NDArray[np.int32]
+    sizes: NDArray[np.int32]
+    totals: NDArray[np.int64]
+    """Steps ever."""
+
+
+class SeenArrays(NamedTuple):
+    """Distinct items of all users for kernels."""
+
+    items: NDArray[np.int32]
+    heads: NDArray[np.int64]
+    top: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    rooms: NDArray[np.int32]
+    sizes: NDArray[np.int32]
+
+
 @jit
 def contains(values: NDArray[np.int32], n: int, value: int) -> bool:
     """Return whether one of the first `n` values is this one."""
@@ -47,126 +81,263 @@ def contains(values: NDArray[np.int32], n: int, value: int) -> bool:
     return False
 
 
+@jit
+def see(seen: SeenArrays, user: int, item: int) -> bool:
+    """Remember that a user took an item; return whether it was known. Of too many, the older half is dropped."""
+    size, start = int(seen.sizes[user]), int(seen.starts[user])
+    if contains(seen.items[start : start + size], size, item):
+        return True
+    if size == seen.rooms[user]:
+        room = max(SMALLEST, 2 * size)
+        at = allocate(seen.items, seen.heads, seen.top, room) if room <= SEEN else -1
+        if at >= 0:
+            for k in range(size):
+                seen.items[at + k] = seen.items[start + k]
+            if size > 0:
+                release(seen.items, seen.heads, start, size)
+            seen.starts[user] = start = at
+            seen.rooms[user] = room
+        elif size == 0:
+            return False
+        else:
+            kept = size - size // 2
+            for k in range(kept):
+                seen.items[start + k] = seen.items[start + size - kept + k]
+            size = kept
+    seen.items[start + size] = item
+    seen.sizes[user] = size + 1
+    return False
+
+
+@jit
+def make_room(steps: StepArrays, user: int) -> int:
+    """Let a full block of steps have a place more; return how many of the oldest had to go for it."""
+    start, first, size, room = int(steps.starts[user]), steps.firsts[user], steps.sizes[user], int(steps.rooms[user])
+    larger = max(SMALLEST, 2 * room)
+    at = allocate(steps.items, steps.heads, steps.top, larger) if larger <= _LARGEST else -1
+    dropped = 0
+    if at < 0:
+        if room == 0:
+            return 0
+        at = start
+        if first == 0:
+            dropped = size - size // 2
+    else:
+        steps.starts[user] = at
+        steps.rooms[user] = larger
+    for k in range(size - dropped):
+        steps.items[at + k] = steps.items[start + first + dropped + k]
+        steps.times[at + k] = steps.times[start + first + dropped + k]
+        steps.positive[at + k] = steps.positive[start + first + dropped + k]
+    if at != start and room > 0:
+        release(steps.items, steps.heads, start, room)
+    steps.firsts[user] = 0
+    steps.sizes[user] = size - dropped
+    return dropped
+
+
+@jit
+def insert_step(steps: StepArrays, user: int, at: int, item: int, t: float, positive: bool) -> None:
+    """Add a step behind the first `at` of those that are kept."""
+    steps.totals[user] += 1
+    if steps.firsts[user] + steps.sizes[user] == steps.rooms[user]:
+        at = max(0, at - make_room(steps, user))
+        if steps.rooms[user] == 0:
+            return
+    first = int(steps.starts[user]) + steps.firsts[user]
+    size = steps.sizes[user]
+    for k in range(first + size, first + at, -1):
+        steps.items[k] = steps.items[k - 1]
+        steps.times[k] = steps.times[k - 1]
+        steps.positive[k] = steps.positive[k - 1]
+    steps.items[first + at] = item
+    steps.times[first + at] = t
+    steps.positive[first + at] = positive
+    if size == HISTORY:
+        steps.firsts[user] += 1
+    else:
+        steps.sizes[user] = size + 1
+
+
+@jit
+def drop_items(steps: StepArrays, seen: SeenArrays, gone: Mask) -> None:
+    """Take items out of all histories; a mask over all slots."""
+    for user in range(steps.sizes.size):
+        start = int(seen.starts[user])
+        kept = 0
+        for k in range(start, start + seen.sizes[user]):
+            if not gone[seen.items[k]]:
+                seen.items[start + kept] = seen.items[k]
+                kept += 1
+        seen.sizes[user] = kept
+        first = int(steps.starts[user]) + steps.firsts[user]
+        kept = 0
+        for k in range(first, first + steps.sizes[user]):
+            if not gone[steps.items[k]]:
+                steps.items[first + kept] = steps.items[k]
+                steps.times[first + kept] = steps.times[k]
+                steps.positive[first + kept] = steps.positive[k]
+                kept += 1
+        steps.sizes[user] = kept
+
+
+class Histories:
+    """What each user took, by slot."""
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self._steps = Pool(_MAX_ENTRIES, _LARGEST)
+        self._times = np.zeros(len(self._steps.ids))
+        self._positive = np.zeros(len(self._steps.ids), np.bool_)
+        self._seen = Pool(_MAX_ENTRIES, SEEN)
+        self._starts = np.zeros(capacity, np.int64)
+        self._rooms = np.zeros(capacity, np.int32)
+        self._firsts = np.zeros(capacity, np.int32)
+        self._sizes = np.zeros(capacity, np.int32)
+        self._totals = np.zeros(capacity, np.int64)
+        self._seen_starts = np.zeros(capacity, np.int64)
+        self._seen_rooms = np.zeros(capacity, np.int32)
+        self._seen_sizes = np.zeros(capacity, np.int32)
+        self._made = self._arrays()
+
+    @property
+    def arrays(self) -> tuple[StepArrays, SeenArrays]:
+        """Of all users, valid until the next `reserve` or `ensure`."""
+        return self._made
+
+    def reserve(self, n_slots: int) -> None:
+        """Make room for slots below `n_slots`."""
+        if n_slots > len(self._sizes):
+            capacity = max(n_slots, 2 * len(self._sizes))
+            for name in ("starts", "rooms", "firsts", "sizes", "totals", "seen_starts", "seen_rooms", "seen_sizes"):
+                setattr(self, f"_{name}", grown(getattr(self, f"_{name}"), capacity))
+            self._made = self._arrays()
+
+    def ensure(self) -> None:
+        """Let the pools have room for any step to come."""
+        if self._steps.wants_more:
+            n = self._steps.grow()
+            self._times, self._positive = grown(self._times, n), grown(self._positive, n)
+            self._made = self._arrays()
+        if self._seen.wants_more:
+            self._seen.grow()
+            self._made = self._arrays()
+
+    def of(self, slot: int) -> "History":
+        return History(slot, self)
+
+    def restore(
+        self, slot: int, items: Slots, times: NDArray[np.float64], positive: Mask, seen: Slots, n_events: int
+    ) -> None:
+        """Take over one user. Only into an empty slot."""
+        self.ensure()
+        self._totals[slot] = n_events
+        items, times, positive, seen = items[-HISTORY:], times[-HISTORY:], positive[-HISTORY:], seen[-SEEN:]
+        if len(items):
+            room, at = self._block(self._steps, len(items))
+            self._starts[slot], self._rooms[slot], self._sizes[slot] = at, room, len(items)
+            kept = slice(at, at + len(items))
+            self._steps.ids[kept], self._times[kept], self._positive[kept] = items, times, positive
+        if len(seen):
+            room, at = self._block(self._seen, len(seen))
+            self._seen_starts[slot], self._seen_rooms[slot], self._seen_sizes[slot] = at, room, len(seen)
+            self._seen.ids[at : at + len(seen)] = seen
+
+    def clear(self, slot: int) -> None:
+        """Empty a slot."""
+        if self._rooms[slot]:
+            release(self._steps.ids, self._steps.heads, int(self._starts[slot]), int(self._rooms[slot]))
+        if self._seen_rooms[slot]:
+            release(self._seen.ids, self._seen.heads, int(self._seen_starts[slot]), int(self._seen_rooms[slot]))
+        for array in (self._rooms, self._firsts, self._sizes, self._totals, self._seen_rooms, self._seen_sizes):
+            array[slot] = 0
+
+    def forget(self, gone: Mask) -> None:
+        """Take out the items that the mask over all slots marks."""
+        drop_items(*self.arrays, gone)
+
+    @staticmethod
+    def _block(pool: Pool, n: int) -> tuple[int, int]:
+        room = SMALLEST
+        while room < n:
+            room *= 2
+        at = allocate(pool.ids, pool.heads, pool.top, room)
+        if at < 0:
+            raise MemoryError(f"histories: no room for {n} entries in a pool of {pool.max_entries:,}")
+        return room, at
+
+    def _arrays(self) -> tuple[StepArrays, SeenArrays]:
+        pool, seen = self._steps, self._seen
+        return (
+            StepArrays(
+                pool.ids,
+                self._times,
+                self._positive,
+                pool.heads,
+                pool.top,
+                self._starts,
+                self._rooms,
+                self._firsts,
+                self._sizes,
+                self._totals,
+            ),
+            SeenArrays(seen.ids, seen.heads, seen.top, self._seen_starts, self._seen_rooms, self._seen_sizes),
+        )
+
+
 class History:
-    """One user in the learner.
+    """One user's place in `histories`, by default some of its own. Arrays are views, valid until the next step."""
 
-    Arrays are views of growing buffers; half of a full buffer is dropped at once, so adding is amortised O(1).
-    """
+    __slots__ = ("_histories", "slot")
 
-    __slots__ = ("_items", "_n_seen", "_positive", "_seen", "_times", "end", "n", "slot", "start")
-
-    def __init__(self, slot: int) -> None:
+    def __init__(self, slot: int = 0, histories: Histories | None = None) -> None:
         self.slot = slot
-        """The user's row among the factors."""
-        self.n = 0
+        """The user's row among histories and factors."""
+        self._histories = histories or Histories(slot + 1)
+
+    @property
+    def n(self) -> int:
         """Steps ever."""
-        self.start = 0
-        self.end = 0
-        self._items = np.zeros(4, np.int32)
-        self._times = np.zeros(4)
-        self._positive = np.zeros(4, np.bool_)
-        self._seen = np.zeros(4, np.int32)
-        self._n_seen = 0
+        return int(self._histories.arrays[0].totals[self.slot])
 
     @property
     def items(self) -> Slots:
-        return self._items[self.start : self.end]
+        return self._histories.arrays[0].items[self._kept]
 
     @property
     def times(self) -> NDArray[np.float64]:
-        return self._times[self.start : self.end]
+        return self._histories.arrays[0].times[self._kept]
 
     @property
     def positive(self) -> Mask:
-        return self._positive[self.start : self.end]
+        return self._histories.arrays[0].positive[self._kept]
 
     @property
     def seen(self) -> Slots:
         """Distinct items of all steps."""
-        return self._seen[: self._n_seen]
+        seen = self._histories.arrays[1]
+        start = int(seen.starts[self.slot])
+        return seen.items[start : start + int(seen.sizes[self.slot])]
+
+    @property
+    def _kept(self) -> slice:
+        steps = self._histories.arrays[0]
+        start = int(steps.starts[self.slot]) + int(steps.firsts[self.slot])
+        return slice(start, start + int(steps.sizes[self.slot]))
 
     def has_seen(self, item: int) -> bool:
-        return contains(self._seen, self._n_seen, item)
+        return contains(self.seen, len(self.seen), item)
 
     def steps(self) -> Steps:
         """Return what a request looks at."""
-        start = max(self.start, self.end - REQUEST_STEPS)
-        return Steps(
-            self._items[start : self.end], self._times[start : self.end], self._positive[start : self.end], self.n
-        )
-
-    def place(self, t: float, is_later: Callable[[int], bool]) -> int:
-        """Return how many steps come before one at time `t`; `is_later(slot)` orders those of the same time."""
-        at = self.end - self.start
-        times = self.times
-        while at > 0 and (times[at - 1] > t or (times[at - 1] == t and is_later(int(self.items[at - 1])))):
-            at -= 1
-        return at
+        return Steps(self.items[-REQUEST_STEPS:], self.times[-REQUEST_STEPS:], self.positive[-REQUEST_STEPS:], self.n)
 
     def append(self, item: int, t: float, positive: bool) -> None:
         """Add the newest step."""
-        self.insert(self.end - self.start, item, t, positive)
-
-    def insert(self, at: int, item: int, t: float, positive: bool) -> bool:
-        """Add a step behind the first `at` of those that are kept; return whether its item was taken before."""
-        again = self.has_seen(item)
-        if not again:
-            self._see(item)
-        self.n += 1
-        if self.end == len(self._items):
-            self._make_room()
-        where = self.start + at
-        if where < self.end:
-            for array in (self._items, self._times, self._positive):
-                array[where + 1 : self.end + 1] = array[where : self.end]
-        self._items[where], self._times[where], self._positive[where] = item, t, positive
-        self.end += 1
-        self.start = max(self.start, self.end - HISTORY)
-        return again
-
-    def _see(self, item: int) -> None:
-        if self._n_seen == SEEN:
-            self._seen[: SEEN // 2] = self._seen[SEEN // 2 :]
-            self._n_seen = SEEN // 2
-        if self._n_seen == len(self._seen):
-            self._seen = np.concatenate([self._seen, np.zeros_like(self._seen)])
-        self._seen[self._n_seen] = item
-        self._n_seen += 1
-
-    def _make_room(self) -> None:
-        self._keep(np.ones(self.end - self.start, np.bool_), 2)
-
-    def _keep(self, kept: Mask, room: int) -> None:
-        n = int(kept.sum())
-        capacity = max(4, min(room * n, 2 * HISTORY))
-        for name in ("_items", "_times", "_positive"):
-            old = getattr(self, name)
-            new = np.zeros(capacity, old.dtype)
-            new[:n] = old[self.start : self.end][kept]
-            setattr(self, name, new)
-        self.start, self.end = 0, n
+        self._histories.ensure()
+        steps, seen = self._histories.arrays
+        see(seen, self.slot, item)
+        insert_step(steps, self.slot, int(steps.sizes[self.slot]), item, t, positive)
 
     def forget(self, gone: Mask) -> None:
-        """Take out the items that the mask over all slots marks."""
-        if gone[self.seen].any():
-            self._keep(~gone[self.items], 1)
-            left = self.seen[~gone[self.seen]]
-            self._seen = np.concatenate([left, np.zeros(4, np.int32)])
-            self._n_seen = len(left)
-
-    def row(self, as_of: int) -> UserRow:
-        arrays = (self.items, self.times, self.positive, self.seen)
-        items, times, positive, seen = (array.tobytes() for array in arrays)
-        return UserRow(items, times, positive, seen, self.n, as_of)
-
-    def restore(self, row: UserRow, is_current: Callable[[Slots, int], Mask]) -> None:
-        """Take over a row, leaving out items that are not those of that time any more. Only on a new history."""
-        items, seen = np.frombuffer(row.items, np.int32), np.frombuffer(row.seen, np.int32)
-        kept = is_current(items, row.as_of)
-        self._items = np.append(items[kept], np.zeros(4, np.int32))
-        self._times = np.append(np.frombuffer(row.times, np.float64)[kept], np.zeros(4))
-        self._positive = np.append(np.frombuffer(row.positive, np.bool_)[kept], np.zeros(4, np.bool_))
-        self.start, self.end = 0, int(kept.sum())
-        seen = seen[is_current(seen, row.as_of)]
-        self._seen, self._n_seen = np.append(seen, np.zeros(4, np.int32)), len(seen)
-        self.n = row.n_events
+        """Take items out of all histories that share the pools."""
+        self._histories.forget(gone)

@@ -261,9 +261,9 @@ class Neighbours:
     """
 
     def __init__(self, capacity: int = 1024, max_pairs: int = MAX_PAIRS, largest: int = LARGEST) -> None:
-        self._pool = Pool(max_pairs)
-        self._largest = largest
-        self.values = np.zeros((len(self._pool.ids), N_VALUES), np.float32)
+        self.pool = Pool(max_pairs)
+        self.largest = largest
+        self.values = np.zeros((len(self.pool.ids), N_VALUES), np.float32)
         self.starts = np.zeros(capacity, np.int32)
         self.rooms = np.zeros(capacity, np.int32)
         self.sizes = np.zeros(capacity, np.int32)
@@ -274,13 +274,13 @@ class Neighbours:
     @property
     def ids(self) -> NDArray[np.int32]:
         """Neighbours of all lists, the learner's slots."""
-        return self._pool.ids
+        return self.pool.ids
 
     @property
     def fill(self) -> float:
         """Share of the bound that is in use."""
-        used = len(self._pool.ids) - self._pool.n_free
-        return used / self._pool.max_entries
+        used = len(self.pool.ids) - self.pool.n_free
+        return used / self.pool.max_entries
 
     def reserve(self, n_slots: int) -> None:
         """Make room for slots below `n_slots`."""
@@ -300,8 +300,8 @@ class Neighbours:
         positive: bool,
     ) -> None:
         """Learn that `item` came after `history` (item slots, newest last, with their times and outcomes)."""
-        self._ensure()
-        pool, changed = self._pool, self.changed
+        self.ensure()
+        pool, changed = self.pool, self.changed
         learn_pairs(
             pool.ids,
             self.values,
@@ -310,7 +310,7 @@ class Neighbours:
             self.starts,
             self.rooms,
             self.sizes,
-            self._largest,
+            self.largest,
             self.totals,
             self.refs,
             changed.flags,
@@ -336,14 +336,14 @@ class Neighbours:
 
     def restore(self, slot: int, row: bytes) -> None:
         """Take over a list; what does not fit a pool that is used up is left out, the newest pairs first."""
-        self._ensure()
-        pool = self._pool
+        self.ensure()
+        pool = self.pool
         n = (len(row) - 16) // (4 + 4 * N_VALUES)
         self.totals[slot] = np.frombuffer(row, np.float32, 2)
         self.refs[slot] = np.frombuffer(row, np.float64, 1, 8)[0]
         self.sizes[slot] = 0
         if self.rooms[slot] < n:
-            fit_list(pool.ids, pool.heads, pool.top, self.starts, self.rooms, slot, min(n, self._largest))
+            fit_list(pool.ids, pool.heads, pool.top, self.starts, self.rooms, slot, min(n, self.largest))
         kept = min(n, int(self.rooms[slot]))
         at = slice(self.starts[slot], self.starts[slot] + kept)
         pool.ids[at] = np.frombuffer(row, np.int32, n, 16)[:kept]
@@ -355,7 +355,7 @@ class Neighbours:
 
         A list that loses a pair has changed. In a replica, `ids` are the learner's slots of the forgotten items.
         """
-        pool = self._pool
+        pool = self.pool
         for slot in slots[self.rooms[slots] > 0].tolist():
             release(pool.ids, pool.heads, int(self.starts[slot]), int(self.rooms[slot]))
         for array in (self.starts, self.rooms, self.sizes, self.totals, self.refs):
@@ -377,6 +377,6 @@ class Neighbours:
             )
         self.changed.drop(slots)
 
-    def _ensure(self) -> None:
-        if self._pool.wants_more:
-            self.values = grown(self.values, self._pool.grow())
+    def ensure(self) -> None:
+        if self.pool.wants_more:
+            self.values = grown(self.values, self.pool.grow())

@@ -11,9 +11,8 @@ from online_models.engine.jit import jit
 SMALLEST = 8
 """Entries of the smallest block."""
 
-N_CLASSES = 6
-LARGEST = SMALLEST << (N_CLASSES - 1)
-"""Entries of the largest block, 256."""
+LARGEST = SMALLEST << 5
+"""Entries of the largest block where nothing else is said, 256."""
 
 _FIRST = 1 << 16
 """Entries that a pool begins with."""
@@ -38,9 +37,9 @@ def allocate(ids: NDArray[np.int32], heads: NDArray[np.int64], top: NDArray[np.i
         top[0] += size
         return start
     larger = which + 1
-    while larger < N_CLASSES and heads[larger] < 0:
+    while larger < heads.size and heads[larger] < 0:
         larger += 1
-    if larger == N_CLASSES:
+    if larger == heads.size:
         return -1
     start = int(heads[larger])
     heads[larger] = ids[start]
@@ -60,27 +59,35 @@ def release(ids: NDArray[np.int32], heads: NDArray[np.int64], start: int, size: 
     heads[which] = start
 
 
+@jit
+def wants_more(n_entries: int, top: NDArray[np.int64]) -> bool:
+    """Whether little is left of an array of `n_entries` and its bound, `top[1]`, is not reached."""
+    left = n_entries - n_entries // _RESERVED - top[0]
+    return bool(left < min(_FIRST, top[1]) // 4 and n_entries < top[1])
+
+
 class Pool:
     """One int32 per entry; what else an entry has lies in arrays of the same length.
 
     Parameters
     ----------
     max_entries
-        Bound of the array. When it is used up, lists do not grow.
+        Bound of the array, below 2^31. When it is used up, lists do not grow.
+    largest
+        Entries of the largest block, a power of two.
     """
 
-    def __init__(self, max_entries: int) -> None:
+    def __init__(self, max_entries: int, largest: int = LARGEST) -> None:
         self.max_entries = max_entries
         self.ids = np.zeros(min(_FIRST, max_entries), np.int32)
-        self.heads = np.full(N_CLASSES, -1, np.int64)
-        self.top = np.zeros(1, np.int64)
+        self.heads = np.full((largest // SMALLEST).bit_length(), -1, np.int64)
+        self.top = np.array([0, max_entries], np.int64)
+        """Where the never used entries begin, and the bound."""
 
     @property
     def wants_more(self) -> bool:
         """Whether little is left and the bound is not reached: the owner then doubles its arrays."""
-        size = len(self.ids)
-        left = size - size // _RESERVED - int(self.top[0])
-        return left < min(_FIRST, self.max_entries) // 4 and size < self.max_entries
+        return bool(wants_more(len(self.ids), self.top))
 
     def grow(self) -> int:
         """Double the array up to the bound and return its new length."""

@@ -6,6 +6,7 @@ the stream. So lists and set follow from the items' rows alone, in whatever orde
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,20 +78,33 @@ def refresh_top(
     return size
 
 
+class TopArrays(NamedTuple):
+    """A list for kernels."""
+
+    ids: NDArray[np.int32]
+    keys: NDArray[np.float64]
+    seqs: NDArray[np.int64]
+    size: NDArray[np.int64]
+    half_life_s: NDArray[np.float64]
+
+
 class TopList:
     """The most popular items at one half-life, best first: exact while keys only grow."""
 
     def __init__(self, column: int, half_life_s: float, length: int = 512) -> None:
         self.column = column
         self.half_life_s = half_life_s
-        self._ids = np.zeros(length, np.int32)
-        self._keys = np.zeros(length)
-        self._seqs = np.zeros(length, np.int64)
-        self._size = 0
+        self.arrays = TopArrays(
+            np.zeros(length, np.int32),
+            np.zeros(length),
+            np.zeros(length, np.int64),
+            np.zeros(1, np.int64),
+            np.array([half_life_s]),
+        )
 
     @property
     def ids(self) -> NDArray[np.int32]:
-        return self._ids[: self._size]
+        return self.arrays.ids[: self.arrays.size[0]]
 
     def refresh(
         self,
@@ -100,11 +114,12 @@ class TopList:
         seq_last: NDArray[np.int64],
     ) -> None:
         """Follow rows that changed. Forgotten items must have been cleared out with `clear`."""
-        self._size = refresh_top(
-            self._ids,
-            self._keys,
-            self._seqs,
-            self._size,
+        for_kernel = self.arrays
+        for_kernel.size[0] = refresh_top(
+            for_kernel.ids,
+            for_kernel.keys,
+            for_kernel.seqs,
+            for_kernel.size[0],
             slots,
             counts[:, self.column],
             dates,
@@ -113,7 +128,7 @@ class TopList:
         )
 
     def clear(self) -> None:
-        self._size = 0
+        self.arrays.size[0] = 0
 
 
 @jit
@@ -185,6 +200,20 @@ def activate(
     keys[place], seqs[place] = key, seq
     sift_down(heap, where, keys, seqs, size, where[place])
     return size
+
+
+class ActiveArrays(NamedTuple):
+    """The set of active items for kernels."""
+
+    members: NDArray[np.int32]
+    heap: NDArray[np.int32]
+    where: NDArray[np.int32]
+    keys: NDArray[np.float64]
+    seqs: NDArray[np.int64]
+    place_of: NDArray[np.int32]
+    size: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    half_life_s: NDArray[np.float64]
 
 
 @jit

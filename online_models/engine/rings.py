@@ -88,7 +88,7 @@ class Rings:
     """Newest events of every item by slot, as 2 * user + positive, and how many there were."""
 
     def __init__(self, capacity: int, max_entries: int = MAX_ENTRIES) -> None:
-        self._pool = Pool(max_entries)
+        self.pool = Pool(max_entries)
         self.starts = np.zeros(capacity, np.int32)
         self.rooms = np.zeros(capacity, np.int32)
         self.sizes = np.zeros(capacity, np.int32)
@@ -103,8 +103,8 @@ class Rings:
 
     def append(self, item: int, entry: int) -> None:
         """Add an entry."""
-        self._ensure()
-        pool = self._pool
+        self.ensure()
+        pool = self.pool
         append(
             pool.ids,
             pool.heads,
@@ -120,7 +120,7 @@ class Rings:
 
     def of(self, item: int) -> NDArray[np.int32]:
         """Entries of one item, in no order that matters to a sum."""
-        return self._pool.ids[self.starts[item] : self.starts[item] + self.sizes[item]]
+        return self.pool.ids[self.starts[item] : self.starts[item] + self.sizes[item]]
 
     def row(self, item: int) -> bytes:
         """One ring as it lies."""
@@ -129,8 +129,8 @@ class Rings:
 
     def restore(self, item: int, row: bytes) -> None:
         """Take over a ring. If the pool is used up, it begins empty."""
-        self._ensure()
-        pool = self._pool
+        self.ensure()
+        pool = self.pool
         total, following = np.frombuffer(row, np.int64, 2).tolist()
         entries = np.frombuffer(row, np.int32, -1, 16)
         self._release(item)
@@ -155,14 +155,14 @@ class Rings:
         if len(users):
             gone = np.zeros(int(users.max()) + 1, np.bool_)
             gone[users] = True
-            drop_users(self._pool.ids, self.starts, self.sizes, self.nexts, self.totals, gone)
+            drop_users(self.pool.ids, self.starts, self.sizes, self.nexts, self.totals, gone)
 
     def _release(self, item: int) -> None:
         if self.rooms[item]:
-            release(self._pool.ids, self._pool.heads, int(self.starts[item]), int(self.rooms[item]))
+            release(self.pool.ids, self.pool.heads, int(self.starts[item]), int(self.rooms[item]))
         for array in (self.starts, self.rooms, self.sizes, self.nexts):
             array[item] = 0
 
-    def _ensure(self) -> None:
-        if self._pool.wants_more:
-            self._pool.grow()
+    def ensure(self) -> None:
+        if self.pool.wants_more:
+            self.pool.grow()

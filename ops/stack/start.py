@@ -13,12 +13,13 @@ from ops.stack.display import Display
 from ops.stack.errors import StackError
 from ops.stack.home import Home
 from ops.stack.parts import FLOWS, Part
-from ops.stack.status import address, serving_answers
+from ops.stack.status import address, says_ready, serving_answers
 from ops.stack.supervisor import STACK_VARIABLE, Supervisor
 from serving.access.keys import KeyFileError, NotProtectedError, ring
 from state.settings import Settings
 
-_READY = timedelta(seconds=120)
+_READY = timedelta(seconds=300)
+"""On a busy machine, the first start compiles for minutes; what keeps dying is noticed sooner."""
 _REACHABLE = timedelta(seconds=5)
 _STOPPED = timedelta(seconds=60)
 _KILLED = timedelta(seconds=10)
@@ -118,7 +119,7 @@ def _is_up(supervisor: Supervisor, part: Part, settings: Settings) -> bool:
     if part.kind == "serving":
         return serving_answers(settings)
     process = supervisor.processes().get(part.name)
-    return process is not None and process.state == "running"
+    return process is not None and says_ready(settings, part.name, process.pid)
 
 
 def _wait(home: Home, part: Part, ready: Callable[[], bool]) -> None:

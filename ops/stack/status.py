@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from ops.lag import NotCaughtUpError, behind
 from ops.stack import kafka, redis_server
 from ops.stack.home import Home
-from ops.stack.parts import FLOWS, Kind
+from ops.stack.parts import FLOWS, Flow, Kind
 from ops.stack.supervisor import PartProcess, State, Supervisor
 from state.redis_store import RedisStore
 from state.settings import Settings
@@ -51,7 +51,7 @@ def status(home: Home, settings: Settings) -> Status:
     serving = _part("serving", "serving", processes)
     if serving.state in {"running", "starting"}:
         serving.state = "running" if serving_answers(settings) else "starting"
-    flows = [_part(flow.name, "flow", processes) for flow in FLOWS]
+    flows = [_flow(flow, processes, settings) for flow in FLOWS]
     if processes and kafka_answers and redis_answers:
         _add_progress(flows, settings)
     parts = [
@@ -76,6 +76,14 @@ def _add_progress(flows: Sequence[PartStatus], settings: Settings) -> None:
         return  # one of them went away just now: what is not known stays empty
 
 
+def says_ready(settings: Settings, flow: str, pid: int | None) -> bool:
+    """Return whether this process of a flow has its state and reads its input."""
+    try:
+        return pid is not None and settings.ready_file(flow).read_text() == str(pid)
+    except FileNotFoundError:
+        return False
+
+
 def serving_answers(settings: Settings) -> bool:
     """Return whether serving says that it is ready."""
     try:
@@ -97,6 +105,13 @@ def _server(name: str, kind: Kind, processes: Mapping[str, PartProcess], *, answ
     part = _part(name, kind, processes)
     if part.state in {"running", "starting"}:
         part.state = "running" if answers else "starting"
+    return part
+
+
+def _flow(flow: Flow, processes: Mapping[str, PartProcess], settings: Settings) -> PartStatus:
+    part = _part(flow.name, "flow", processes)
+    if part.state in {"running", "starting"}:
+        part.state = "running" if says_ready(settings, flow.name, part.pid) else "starting"
     return part
 
 

@@ -46,6 +46,7 @@ def test_flushing_takes_at_most_its_share_of_the_time(cost: float) -> None:
 
 def test_behind_the_log_a_flush_waits_for_more_changes() -> None:
     pacer = Pacer(delay=0.02, at_most_behind=3.0, quiet=0.1)
+    pacer.flushed(-1.0, -1.0)
     for n in range(100):
         pacer.touch(n / 20, behind=60.0)
         assert pacer.is_due(n / 20) == (n / 20 >= 3.0)
@@ -54,9 +55,17 @@ def test_behind_the_log_a_flush_waits_for_more_changes() -> None:
     assert pacer.due_at == 6.0 + 0.1, "nothing came for a while"
 
 
+def test_the_first_flush_after_a_restart_is_soon_however_far_behind() -> None:
+    """R23: the output moves again."""
+    pacer = Pacer(delay=0.02)
+    pacer.touch(0.0, behind=60.0)
+    assert pacer.due_at == 0.02
+
+
 def test_a_little_behind_it_waits_a_little() -> None:
     """R12."""
     pacer = Pacer(delay=0.02)
+    pacer.flushed(-1.0, -1.0)
     pacer.touch(0.0, behind=0.1)
     assert pacer.due_at == 0.05
     pacer.touch(0.04, behind=0.01)

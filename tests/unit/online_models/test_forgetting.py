@@ -65,9 +65,9 @@ def test_no_pair_points_at_a_forgotten_item() -> None:
     lists.changed.take()
     gone = np.array([3, 50, 99], np.int32)
     before = {slot: lists.pairs(slot)[0].tolist() for slot in range(100)}
-    free = lists._pool.n_free
+    free = lists.pool.n_free
     lists.forget(gone)
-    assert lists._pool.n_free == free + 3 * 128  # 99 neighbours each
+    assert lists.pool.n_free == free + 3 * 128  # 99 neighbours each
     for slot in range(100):
         kept = [] if slot in gone else [k for k in before[slot] if k not in gone]
         assert lists.pairs(slot)[0].tolist() == kept

@@ -2,9 +2,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from online_models.budget import Budget
 from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 from online_models.engine.listwise import N_BEFORE
-from online_models.learner import Budget, Learner, examination_weight
+from online_models.learner import Learner, examination_weight
 from state.entries import ITEM_MODEL, ITEM_USERS, ITEM_VECTOR, LEARNER, LEARNER_USER, MODEL, NEIGHBOURS, USER_VECTOR
 from state.memory_store import MemoryStore
 from state.records import CleanEvent, Example, Item
@@ -68,6 +69,27 @@ def test_the_same_events_give_the_same_rows_however_they_are_cut() -> None:
     for begin in range(0, 600, 37):
         piecemeal.learn(events[begin : begin + 37])
     assert all_rows(piecemeal) == all_rows(at_once)
+
+
+@pytest.mark.parametrize("bounds", [{}, {"max_items": 60, "max_users": 25}], ids=["roomy", "full"])
+def test_a_batch_is_learned_like_its_events_one_by_one(bounds: dict[str, int]) -> None:
+    """R14: to the last bit, with late events, events of one moment, served ones, and items and users that must go."""
+    rng = np.random.default_rng(5)
+    events = [
+        msgspec.structs.replace(event, ts=event.ts - 1000 * int(late), request_id="r" if served else None)
+        for event, late, served in zip(tastes()[:900], rng.poisson(1.0, 900), rng.random(900) < 0.3, strict=True)
+    ]
+    single, batch = (System(Learner(organic_share=1e9, replay_share=1e9, **bounds)) for _ in range(2))
+    for event in events:
+        single.learner.learn_event(event)
+    batch.learner.learn_events(events)
+    for system in (single, batch):
+        system.commit()
+    assert batch.learner.counts == single.learner.counts
+    assert batch.learner.counts.organic_lists > 100
+    assert all_rows(batch) == all_rows(single)
+    learned = [name for name in {event.user_id for event in events} if name in batch.learner.users]
+    assert batch.store.get_many(LEARNER_USER, learned) == single.store.get_many(LEARNER_USER, learned)
 
 
 def test_an_erased_user_is_in_no_row_and_comes_back_as_a_stranger() -> None:
@@ -164,6 +186,25 @@ def test_lists_of_organic_positives_take_no_more_than_their_share_of_the_time() 
             worked += 0.004
             budget.stop(started)
     assert worked == pytest.approx(1.0, abs=0.05)
+
+
+def test_pieces_of_work_are_granted_by_what_the_last_ones_took() -> None:
+    now = [0.0]
+    budget = Budget(share=0.1, clock=lambda: now[0], burst_s=0.01)
+    granted = 0
+    for _ in range(1000):
+        n = budget.grants(100)
+        now[0] += 1e-5 * (100 + n)
+        budget.spent(1e-5 * (100 + n), n, 100 + n)
+        granted += n
+    assert granted * 1e-5 == pytest.approx(0.1 * now[0], rel=0.15)
+
+
+def test_a_share_of_one_is_no_bound() -> None:
+    budget = Budget(share=1e9, clock=lambda: 0.0)
+    budget.spent(100.0, 10, 10)
+    assert budget.grants(500) == 500
+    assert budget.start() == 0.0
 
 
 def test_items_beyond_the_bound_are_forgotten_oldest_first() -> None:
