@@ -279,4 +279,4 @@ class MetricWindow(Struct, array_like=True, frozen=True):
 
     final: bool
     sums: dict[str, dict[str, int]]
-    """By cut, `flows.windowed_sums.cut_of`."""
+    """By cut, `state.metrics.cut_of`."""

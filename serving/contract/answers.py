@@ -87,8 +87,9 @@ class StateUsed(Struct, frozen=True, kw_only=True):
     age_ms: int
     """Since the oldest part of it was what Redis holds: the models in memory, and the user's state, which is read for
     each list and so adds something only where it could not be."""
-    user: Literal["redis", "memory", "last list", "none"]
-    """Where the user's state came from. `memory`: what this process itself was told. `none`: nobody was named."""
+    user: Literal["redis", "memory", "last list", "request", "none"]
+    """Where the user's state came from. `memory`: what this process itself was told. `request`: what was sent with it.
+    `none`: nobody was named."""
     user_ts: int | None
     """Time of the newest event of this user that the list knows, epoch ms; feedback counts at once."""
     pending: int

@@ -9,6 +9,7 @@ from msgspec import Struct
 from serving.contract import answers, queries, rules
 from serving.contract.answers import Live, Ready
 from serving.contract.feedback import Feedback, Onboarding
+from serving.contract.metrics import MetricsAnswer, MetricsQuery
 from serving.contract.problems import CONTENT_TYPE, Problem
 from serving.contract.scopes import scope_of
 from serving.contract.sessions import SessionBody
@@ -88,12 +89,13 @@ OPERATIONS = (
         "delete", _USER, "Forget a user, everywhere", answers.EraseAnswer, status=202, problems=(400, 429)
     ),
     Operation(
-        "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer, queries.RecommendationQuery
+        "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer,
+        queries.RecommendationQuery, problems=(400, 404),
     ),
     Operation(
         "get", f"{_USER}/recommendations/live",
         "The same as server-sent events: a new list within a second of each change of the user's state",
-        "text/event-stream", queries.RecommendationQuery,
+        "text/event-stream", queries.RecommendationQuery, problems=(400, 404),
     ),
     Operation(
         "post", f"{_USER}/feedback", "Explicit feedback: in the user's very next list", answers.FeedbackAnswer,
@@ -119,6 +121,9 @@ OPERATIONS = (
     Operation(
         "post", "/v1/sessions/recommendations", "A list by the events of the request; nothing is stored or logged",
         answers.ListAnswer, queries.ListQuery, bodies=(SessionBody,), problems=(400, 413),
+    ),
+    Operation(
+        "get", "/v1/metrics", "How it goes: engagement, exposure, latency, freshness", MetricsAnswer, MetricsQuery
     ),
     Operation("get", "/v1/admin/requests/{request_id}", "A list as it was shown, from the log", answers.ReplayedList,
               problems=(400, 404, 503)),

@@ -13,6 +13,7 @@ from online_models import fingerprints
 from online_models.expressions import Boost, Expression, ExpressionError
 from online_models.replica import Replica
 from online_models.rules import NO_RULES, ActiveRules
+from serving import telemetry
 from serving.contract import cursors
 from serving.contract.answers import ListAnswer, ListedItem, ModelVersion, StateUsed
 from serving.contract.problems import ProblemError
@@ -68,8 +69,10 @@ class Lists:
         self._troubles = troubles
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    def check(self, query: ListQuery) -> None:
-        """Raise `ProblemError` for what no live list can have."""
+    def check(self, query: ListQuery, about: str | None) -> None:
+        """Raise `ProblemError` for what no live list can have or be about."""
+        if about is not None and self._mirror.current.slot(about) is None:
+            raise ProblemError(404, f"item {about!r} is not known", field="item_id")
         if query.page is not None:
             raise ProblemError(400, "page: a live list has none", field="page")
         _wanted(query, self._mirror.current)
@@ -127,6 +130,8 @@ class Lists:
             slate.timing_ms["queue"] = round(waited_ms, 3)
             slate.max_scored = most_scored(waited_ms)
             await self._surfaces[surface].run(slate)
+        if slate.rung:
+            telemetry.RUNGS.labels(surface, slate.rung.told).inc()
         slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
         if user_id is not None:
             self._recent_users.append(user_id)
@@ -198,10 +203,10 @@ def state_used(slate: Slate, mirror: Mirror) -> StateUsed:
     """Return how old what a finished slate was made from is."""
     user = slate.user
     age_ms = mirror.age_ms
-    source: Literal["redis", "memory", "last list", "none"] = "none"
+    source: Literal["redis", "memory", "last list", "request", "none"] = "none"
     user_ts = None
     if user is not None and slate.user_id is not None:
-        source = "redis" if user.from_redis else "memory"
+        source = "request" if slate.user_id is None else "redis" if user.from_redis else "memory"
         if user.profile is not None:
             user_ts = user.profile.last_ts or None
     if slate.last is not None:

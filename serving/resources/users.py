@@ -9,7 +9,7 @@ import falcon.asgi
 import msgspec
 
 from online_models import activity, profiles
-from serving.contract.answers import EraseAnswer, FeedbackAnswer, UserAnswer
+from serving.contract.answers import EraseAnswer, FeedbackAnswer, ListAnswer, UserAnswer
 from serving.contract.bodies import read_body, send
 from serving.contract.feedback import BODY_LIMIT, parse_feedback, parse_onboarding
 from serving.contract.problems import ProblemError
@@ -38,13 +38,20 @@ class Recommendations:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
         query = parse_query(RecommendationQuery, req.params)
         path_identifier("user_id", user_id)
-        for name, given, surface in (("item", query.item, "because"), ("window", query.window, "trending")):
-            if given is not None and query.surface != surface:
-                raise ProblemError(400, f"{name}: belongs to surface={surface}", field=name, allowed=[])
-        answer = await self._lists.answer(
-            query.surface, query, user_id=user_id, about=query.item, window=query.window or "1h"
-        )
-        send(resp, answer)
+        check_surface(query)
+        send(resp, await recommend(self._lists, query, user_id))
+
+
+def check_surface(query: RecommendationQuery) -> None:
+    """Raise `ProblemError` for a parameter of another surface."""
+    for name, given, surface in (("item", query.item, "because"), ("window", query.window, "trending")):
+        if given is not None and query.surface != surface:
+            raise ProblemError(400, f"{name}: belongs to surface={surface}", field=name, allowed=[])
+
+
+async def recommend(lists: Lists, query: RecommendationQuery, user_id: str) -> ListAnswer:
+    """Return the list that a user asks for. Raise `ProblemError`."""
+    return await lists.answer(query.surface, query, user_id=user_id, about=query.item, window=query.window or "1h")
 
 
 class Times:

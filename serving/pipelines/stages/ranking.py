@@ -43,7 +43,7 @@ class Boost:
 
     name = "boost"
     deadline_ms = 5.0
-    skippable = True
+    skippable = False
 
     def run(self, slate: Slate) -> None:
         boosts = slate.rules.boosts(slate.surface)
@@ -70,7 +70,7 @@ class Rerank:
 
     name = "rerank"
     deadline_ms = 10.0
-    skippable = True
+    skippable = False
 
     def run(self, slate: Slate) -> None:
         if not len(slate.candidates):

@@ -1,12 +1,13 @@
 """Giving candidates their scores."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.scorer import Scorer
-from serving.memory.last_lists import LastLists
+from serving.memory.last_lists import LastList, LastLists
 from serving.pipelines.ladder import MAX_SCORED, Rung
 from serving.pipelines.slate import Candidates, Slate
 from serving.pipelines.sources import Popular, ScoredSource
@@ -50,16 +51,8 @@ class Score:
             return
         if lists.wants(slate.user_id, slate.surface):
             found = slate.candidates
-            lists.put(
-                slate.user_id,
-                slate.surface,
-                slate.replica,
-                found.slots,
-                found.sources,
-                found.scores,
-                slate.source_names,
-                slate.model,
-            )
+            last = LastList(found.slots, found.sources, found.scores, slate.source_names, slate.model, time.monotonic())
+            lists.put(slate.user_id, slate.surface, slate.replica, last)
 
     def fallback(self, slate: Slate) -> None:
         """Popularity orders what the ranker did not."""
