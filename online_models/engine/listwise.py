@@ -43,7 +43,8 @@ class ListwiseRanker(Scorer):
     n_negatives
         Candidates a list keeps for learning beside the target.
     n_replayed, n_kept
-        Replayed lists per step, newest lists to draw them from.
+        Replayed lists per step, newest lists to draw them from. While there are fewer, as many less are replayed: the
+        first lists are not learned more often than later ones, which costs more than it gives.
     learning_rate, decay
         Of Adam, and its decoupled weight decay.
     n_averaged
@@ -121,7 +122,8 @@ class ListwiseRanker(Scorer):
         self._n_kept += 1
         self.kept_changed.add(at)
         if self.n_lists > 20:
-            self._step(np.append(self._rng.integers(0, len(self._kept), self.n_replayed), at))
+            drawn = self._rng.integers(0, self._max_kept, self.n_replayed)
+            self._step(np.append(drawn[drawn < len(self._kept)], at))
 
     def _keep(self, at: int, rows: NDArray[np.int16], weight: float) -> None:
         while len(self._kept) <= at:
