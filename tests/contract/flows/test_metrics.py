@@ -33,7 +33,13 @@ class Metrics:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._producer = Producer({"bootstrap.servers": settings.kafka_brokers, "partitioner": PARTITIONER})
+        self._producer = Producer(
+            {
+                "bootstrap.servers": settings.kafka_brokers,
+                "partitioner": PARTITIONER,
+                "enable.idempotence": True,  # else messages that are sent again come out of order
+            }
+        )
         self._consumer = Consumer({"bootstrap.servers": settings.kafka_brokers, "group.id": "test"})
         self._consumer.assign([TopicPartition(METRICS.full_name(settings), 0, 0)])
         self._newest: dict[tuple[object, ...], Counter[str]] = {}
