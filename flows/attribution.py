@@ -24,6 +24,7 @@ from flows.bytewax_kafka import KafkaSink, KafkaSource, Outgoing
 from flows.bytewax_run import run
 from flows.kafka_log import KafkaLog
 from flows.process import configure_logging, stop_on_signals
+from flows.telemetry import expose
 from state.settings import Settings
 from state.topics import CLEAN, EXAMPLES, IMPRESSIONS
 
@@ -113,6 +114,7 @@ def main() -> None:
     """Run until told to stop."""
     settings = Settings()
     configure_logging(settings)
+    expose(settings, FLOW)
     stopping = stop_on_signals()
     partitions = settings.own_partitions
     rules = Rules(

@@ -19,6 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from flows.batches import KafkaBatch
 from flows.in_step import InStep, Where
 from flows.process import tell_ready
+from flows.telemetry import statistics
 from state.settings import Settings
 from state.topics import PARTITIONER, Topic
 
@@ -84,6 +85,7 @@ class KafkaSource(FixedPartitionedSource[KafkaBatch, Positions]):
             {
                 "bootstrap.servers": self._settings.kafka_brokers,
                 "group.id": self._group,
+                **statistics(self._settings),
                 "client.id": self._group,
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
@@ -273,6 +275,7 @@ class KafkaSink(FixedPartitionedSink[Outgoing, None]):
             {
                 "bootstrap.servers": self._settings.kafka_brokers,
                 "client.id": f"freshet-{self._flow}",
+                **statistics(self._settings),
                 "enable.idempotence": True,
                 "partitioner": PARTITIONER,
                 "compression.type": "lz4",

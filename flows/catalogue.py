@@ -16,6 +16,7 @@ from flows.controlling import restore_documents
 from flows.kafka_log import committed_offsets
 from flows.process import configure_logging
 from flows.quix import application, topic
+from flows.telemetry import expose
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.store import StateLostError, StoreUnavailableError
@@ -130,6 +131,7 @@ def main() -> None:
     """Run the flow as a process; SIGTERM stops it."""
     settings = Settings()
     configure_logging(settings)
+    expose(settings, FLOW)
     try:
         store = RedisStore(settings)
         writer = CatalogueWriter(store)

@@ -28,6 +28,7 @@ from flows.cleaning import Cleaned, PartitionCleaner, Progress, Rejected
 from flows.kafka_log import committed_offsets
 from flows.known_events import RebuildError, rebuild
 from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals, tell_ready
+from flows.telemetry import expose, statistics
 from state.partitioner import UserPartitions
 from state.settings import Settings
 from state.topics import CLEAN, EVENTS, PARTITIONER, REJECTED
@@ -68,6 +69,7 @@ class CleanFlow:
             common
             | {
                 "transactional.id": member,
+                **statistics(settings),
                 "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
                 "partitioner": PARTITIONER,
                 "compression.type": "lz4",
@@ -84,6 +86,7 @@ class CleanFlow:
             common
             | {
                 "group.id": settings.group_id(FLOW),
+                **statistics(settings),
                 "group.instance.id": member,
                 "session.timeout.ms": _SESSION_TIMEOUT_MS,
                 "heartbeat.interval.ms": _SESSION_TIMEOUT_MS // 4,
@@ -342,6 +345,7 @@ def main() -> None:
     """Run the flow as a process."""
     settings = Settings()
     configure_logging(settings)
+    expose(settings, FLOW)
     collect_garbage_rarely()
     try:
         CleanFlow(settings, stop_on_signals()).run()

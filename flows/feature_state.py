@@ -17,7 +17,7 @@ from flows.caches import LruCache
 from online_models import activity
 from online_models.outcomes import is_feedback
 from online_models.profiles import apply_event, apply_session_event, onboarding_items, sessions
-from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, USER_PROFILE, Entry, activity_field
+from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, SHOWN, USER_PROFILE, Entry, activity_field
 from state.records import Activity, CleanEvent, SessionProfile, UserProfile, Watermark
 from state.store import Changes, Store, check_expected
 from state.validation import ERASE
@@ -118,7 +118,7 @@ class FeatureState:
             self._erased.append((SESSION, session_id))
             self._dirty_sessions.pop(session_id, None)
             self._sessions[session_id] = SessionProfile(user_id=user_id)
-        self._erased.append((USER_PROFILE, user_id))
+        self._erased += [(USER_PROFILE, user_id), (SHOWN, user_id)]
         self._dirty_profiles.pop(user_id, None)
         self._profiles[user_id] = UserProfile()
 

@@ -12,6 +12,7 @@ from flows.bytewax_kafka import KafkaSource
 from flows.bytewax_run import StoreLogic, fold_into_store, run
 from flows.feature_state import FeatureState
 from flows.process import configure_logging, stop_on_signals
+from flows.telemetry import expose
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.topics import CLEAN
@@ -32,6 +33,7 @@ def main() -> None:
     """Run until told to stop."""
     settings = Settings()
     configure_logging(settings)
+    expose(settings, FLOW)
     stopping = stop_on_signals()
     partitions = settings.own_partitions
     state = FeatureState(RedisStore(settings), FLOW, CLEAN.name, partitions)

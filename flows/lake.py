@@ -33,6 +33,7 @@ from flows.lake_store import (
 )
 from flows.lake_tables import TABLES, LakeTable
 from flows.process import collect_garbage_rarely, configure_logging, stop_on_signals, tell_ready
+from flows.telemetry import expose, statistics
 from state.settings import Settings
 from state.topics import CLEAN
 
@@ -106,6 +107,7 @@ class LakeFlow:
                 "bootstrap.servers": settings.kafka_brokers,
                 "client.id": member,
                 "group.id": settings.group_id(FLOW),
+                **statistics(settings),
                 "group.instance.id": member,
                 "session.timeout.ms": _SESSION_TIMEOUT_MS,
                 "heartbeat.interval.ms": _SESSION_TIMEOUT_MS // 4,
@@ -283,6 +285,7 @@ def main() -> None:
     """Run the flow as a process; SIGTERM writes what waits, and stops it."""
     settings = Settings()
     configure_logging(settings)
+    expose(settings, FLOW)
     collect_garbage_rarely()
     log.info("writes to %s", settings.lake_root)
     try:

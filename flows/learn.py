@@ -11,6 +11,7 @@ from flows.bytewax_kafka import KafkaSource
 from flows.bytewax_run import StoreLogic, fold_into_store, run
 from flows.learning import LearningState
 from flows.process import configure_logging, stop_on_signals
+from flows.telemetry import expose
 from online_models.learner import Learner
 from online_models.warm_up import warm_up
 from state.redis_store import RedisStore
@@ -35,6 +36,7 @@ def main() -> None:
     """Run until told to stop."""
     settings = Settings()
     configure_logging(settings)
+    expose(settings, FLOW)
     stopping = stop_on_signals()
     log.info("kernels are ready after %.1f s", warm_up())
     learner = Learner(organic_share=settings.learn_organic_share, replay_share=settings.learn_replay_share)

@@ -14,6 +14,7 @@ from flows.process import collect_garbage_rarely, configure_logging
 from flows.quix import application, topic
 from flows.slate_log import SlateLog
 from flows.tallies import TallyEvents, TallyLabels, TallyRejected, TallySlates
+from flows.telemetry import expose
 from flows.windowed_sums import GRACE
 from state.redis_store import RedisStore
 from state.settings import Settings
@@ -47,6 +48,7 @@ def main() -> None:
     """Run the flow as a process; SIGTERM stops it."""
     settings = Settings()
     configure_logging(settings)
+    expose(settings, FLOW)
     collect_garbage_rarely()
     log.info("windows are closed %s after their end", GRACE)
     build(settings).run()

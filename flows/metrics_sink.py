@@ -13,9 +13,10 @@ from quixstreams.sinks import BaseSink, SinkBackpressureError
 
 from flows.slate_log import BehindError
 from flows.tallies import Books, Tally
-from flows.windowed_sums import Sums, Where, WindowedSums, WindowSums, dimensions_of
+from flows.telemetry import statistics
+from flows.windowed_sums import Sums, Where, WindowedSums, WindowSums
 from state.entries import METRIC_WINDOWS, metric_window_id
-from state.metrics import EXPOSURE, MAX_SAMPLED_ITEMS, SCORES, WIDTHS, Family
+from state.metrics import EXPOSURE, MAX_SAMPLED_ITEMS, SCORES, WIDTHS, Family, dimensions_of
 from state.records import MetricResult, MetricWindow
 from state.settings import Settings
 from state.store import Changes, Store, StoreUnavailableError
@@ -87,6 +88,8 @@ class _Partition:
                 windows,
                 max_sampled=MAX_SAMPLED_ITEMS if family == EXPOSURE else None,
             )
+        self._kept = {(family, where) for family, book in self.books.items() for where in book.windows}
+        """In the state. In a replay most windows open and close between two checkpoints."""
         self._untold: dict[tuple[str, Where], set[str]] = {}
         self._told_at: dict[tuple[str, Where], float] = {}
 
@@ -96,11 +99,13 @@ class _Partition:
         for family, book in self.books.items():
             results = book.take()
             for result in results:
-                key = _window_key(family, (result.width, result.start))
-                if result.final:
-                    state.delete(key)
-                else:
-                    state.set(key, result.sums)
+                where = result.width, result.start
+                if not result.final:
+                    state.set(_window_key(family, where), result.sums)
+                    self._kept.add((family, where))
+                elif (family, where) in self._kept:
+                    state.delete(_window_key(family, where))
+                    self._kept.remove((family, where))
             to_tell += [(family, result) for result in self._due(family, book, results, now)]
         self.token = token
         stream_ts = {family: book.stream_ts for family, book in self.books.items()}
@@ -152,6 +157,7 @@ class WindowSink(BaseSink):
             {
                 "bootstrap.servers": self._settings.kafka_brokers,
                 "client.id": self._settings.group_id(self._flow),
+                **statistics(self._settings),
                 "enable.idempotence": True,
                 "partitioner": PARTITIONER,
                 "compression.type": "lz4",

@@ -7,16 +7,17 @@ import signal
 import threading
 from types import FrameType
 
+from state.logs import formatter
 from state.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
 def configure_logging(settings: Settings) -> None:
-    """One line per record on stderr: time, level, logger, message."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
+    """One line per record on stderr: time, level, logger, message; or JSON."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(settings, "%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
 
 
 def collect_garbage_rarely() -> None:

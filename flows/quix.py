@@ -7,6 +7,7 @@ from quixstreams import Application
 from quixstreams.models import Topic as QuixTopic
 
 from flows.process import tell_ready
+from flows.telemetry import statistics
 from state.settings import Settings
 from state.topics import Topic
 
@@ -50,6 +51,7 @@ def application(
             "session.timeout.ms": _SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": _SESSION_TIMEOUT_MS // 4,
             "fetch.queue.backoff.ms": 10,
+            **statistics(settings),
             # At its start Quix asks for the ends of each changelog, on a connection where answers wait for a fetch.
             "fetch.wait.max.ms": 100,
         },

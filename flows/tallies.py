@@ -7,8 +7,20 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from flows.windowed_sums import Cuts, WindowedSums, cut_of
-from state.metrics import EVENTS, EXPOSURE, LABELS, MAX_RANK, OUTCOMES, REJECTED, SCORES, SLATES, Family, score_bin
+from flows.windowed_sums import Cuts, WindowedSums
+from state.metrics import (
+    EVENTS,
+    EXPOSURE,
+    LABELS,
+    MAX_RANK,
+    OUTCOMES,
+    REJECTED,
+    SCORES,
+    SLATES,
+    Family,
+    cut_of,
+    score_bin,
+)
 from state.records import Event
 
 ALL: Cuts = ("",)
@@ -195,14 +207,12 @@ class TallyLabels(_KeepsNothing):
 
     def add(self, books: Books, partition: int, value: bytes, ts: int, headers: object) -> None:
         labels = _decode_labels(value)
-        book = books["labels"]
         if labels.request_id is None:
-            book.count(ALL, "organic", labels.ts)
-            return
+            return  # of no list; a replay has one for each positive event
         sums = {f"rank_{min(rank, MAX_RANK)}": 1 for rank, label in enumerate(labels.labels, 1) if label == 1}
         sums["positives"] = labels.labels.count(1)
         sums["negatives"] = labels.labels.count(0)
-        book.add(_label_cuts(labels.surface or "unknown", _arms(labels.experiments)), sums, labels.ts)
+        books["labels"].add(_label_cuts(labels.surface or "unknown", _arms(labels.experiments)), sums, labels.ts)
 
 
 def decode_kind(value: bytes) -> tuple[str, int, SlateKind]:

@@ -6,9 +6,8 @@ A cut says which part of the traffic was summed, as in `surface=home&arm=ranker%
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlencode
 
-from state.metrics import WIDTHS, sample_of
+from state.metrics import WIDTHS, cut_of, dimensions_of, sample_of
 
 GRACE = timedelta(minutes=5)
 LATE = "late=true"
@@ -141,16 +140,6 @@ class WindowedSums:
                 _add(found, sums)
             else:
                 _add_bounded(found, sums)
-
-
-def cut_of(**dimensions: str) -> str:
-    """Return the name of a cut."""
-    return urlencode(dimensions)
-
-
-def dimensions_of(cut: str) -> dict[str, str]:
-    """Reverse `cut_of`."""
-    return dict(parse_qsl(cut, keep_blank_values=True)) if cut else {}
 
 
 def _is_closed(where: Where, stream_ts: int) -> bool:

@@ -1,6 +1,7 @@
 """Filter expressions over what the catalogue says of items: `genre:any(Drama,War) and price<=20 and not creator=X`."""
 
 from functools import lru_cache
+from math import nan
 from typing import Any, Literal
 
 import lark
@@ -8,9 +9,12 @@ from msgspec import Struct
 
 MAX_CHARACTERS = 2000
 MAX_TERMS = 64
+MAX_FACTOR = 1000.0
 
 _GRAMMAR = r"""
 ?start: either
+boosts: boost ("," boost)*
+boost: WORD "if"i either
 ?either: both ("or"i both)*
 ?both: single ("and"i single)*
 ?single: "not"i single -> negation
@@ -90,6 +94,13 @@ class Any_(Struct, frozen=True, tag=True):  # noqa: N801 - `Any` is typing's
 Expression = Labels | Comparison | Not | All | Any_
 
 
+class Boost(Struct, frozen=True):
+    """Scores of the items that the condition holds for are multiplied."""
+
+    factor: float
+    condition: Expression
+
+
 class _Builder(lark.Transformer[lark.Token, Any]):
     """Makes the expression while it is parsed."""
 
@@ -106,6 +117,13 @@ class _Builder(lark.Transformer[lark.Token, Any]):
         name, comparator, value = children
         return Comparison(str(name), str(comparator), str(value), name.start_pos or 0)  # type: ignore[arg-type]
 
+    def boosts(self, children: list[Boost]) -> tuple[Boost, ...]:
+        return tuple(children)
+
+    def boost(self, children: list[Any]) -> Boost:
+        factor, condition = children
+        return Boost(_factor(factor), condition)
+
     def negation(self, children: list[Expression]) -> Expression:
         (of,) = children
         return of.of if isinstance(of, Not) else Not(of)
@@ -121,16 +139,49 @@ def _unquoted(token: lark.Token) -> lark.Token:
     return token.update(value=token[1:-1]) if token.type == "STRING" else token
 
 
-_parser = lark.Lark(_GRAMMAR, parser="lalr", transformer=_Builder(), maybe_placeholders=False)
+def _factor(token: lark.Token) -> float:
+    try:
+        factor = float(token)
+    except ValueError:
+        factor = nan
+    if not 0.0 <= factor <= MAX_FACTOR:
+        raise ExpressionError(
+            f"{str(token)!r} at position {token.start_pos} is no factor", token.start_pos or 0, [f"0..{MAX_FACTOR:g}"]
+        )
+    return factor
+
+
+_parser = lark.Lark(
+    _GRAMMAR, parser="lalr", start=["start", "boosts"], transformer=_Builder(), maybe_placeholders=False
+)
 
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Expression:
     """Return the expression. Raise `ExpressionError`."""
+    expression: Expression = _parsed(text, "start")
+    _check_number(list(terms_of(expression)))
+    return expression
+
+
+@lru_cache(maxsize=256)
+def parse_boosts(text: str) -> tuple[Boost, ...]:
+    """Return what `2 if genre:any(Drama,War), 0.5 if price>20` says. Raise `ExpressionError`."""
+    boosts: tuple[Boost, ...] = _parsed(text, "boosts")
+    _check_number([term for boost in boosts for term in terms_of(boost.condition)])
+    return boosts
+
+
+def _check_number(terms: list[Labels | Comparison]) -> None:
+    if len(terms) > MAX_TERMS:
+        raise ExpressionError(f"{len(terms)} conditions, at most {MAX_TERMS} are taken", terms[MAX_TERMS].position, [])
+
+
+def _parsed(text: str, start: str) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise ExpressionError(f"longer than {MAX_CHARACTERS} characters", MAX_CHARACTERS, [])
     try:
-        expression: Expression = _parser.parse(text)  # type: ignore[assignment]
+        return _parser.parse(text, start=start)
     except lark.UnexpectedInput as error:
         position = len(text) if error.pos_in_stream is None or error.pos_in_stream < 0 else error.pos_in_stream
         accepted = getattr(error, "accepts", None) or getattr(error, "expected", None) or error.allowed  # type: ignore[attr-defined]
@@ -139,10 +190,8 @@ def parse(text: str) -> Expression:
         raise ExpressionError(
             f"not understood at position {position}: {_excerpt(text, position)}", position, _spoken(accepted)
         ) from error
-    terms = list(terms_of(expression))
-    if len(terms) > MAX_TERMS:
-        raise ExpressionError(f"{len(terms)} conditions, at most {MAX_TERMS} are taken", terms[MAX_TERMS].position, [])
-    return expression
+    except lark.exceptions.VisitError as error:
+        raise error.orig_exc from error
 
 
 def terms_of(expression: Expression) -> list[Labels | Comparison]:

@@ -25,17 +25,21 @@ class Fingerprints:
 
     def __init__(self) -> None:
         self._by_slot: NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._packed: NDArray[np.uint8] = np.zeros((0, SIZE), np.uint8)
+        """The same, as every answered list wants them."""
         self._n_slots = 0
 
     def put(self, slot: int, item_id: str) -> None:
         """Remember which item has the slot."""
         self._by_slot = grown(self._by_slot, slot + 1, 0)
-        self._by_slot[slot] = fingerprint(item_id)
+        self._packed = grown(self._packed, slot + 1, 0)
+        self._by_slot[slot] = number = fingerprint(item_id)
+        self._packed[slot] = memoryview(number.to_bytes(SIZE, "little"))
         self._n_slots = max(self._n_slots, slot + 1)
 
     def pack(self, slots: Slots) -> bytes:
         """Return the fingerprints of some items, `SIZE` bytes each."""
-        return self._by_slot[slots].astype("<u8").view(np.uint8).reshape(-1, 8)[:, :SIZE].tobytes()
+        return self._packed.take(slots, axis=0).tobytes()
 
     def find(self, packed: bytes) -> Slots:
         """Return the slots of the items that `pack` was given, in whichever process; unknown ones are left out."""

@@ -17,8 +17,8 @@ MIN_RATING_SHARE = 0.7
 
 
 def is_feedback(event_type: str) -> bool:
-    """Whether the user said it explicitly, an undo included: what the overlay carries until it is applied (R5)."""
-    return event_type in FEEDBACK_TYPES or event_type == "undo"
+    """Whether the user said it explicitly, undos and the first answers included: what the overlay carries (R5)."""
+    return event_type in FEEDBACK_TYPES or event_type in ("undo", "onboarding")
 
 
 def is_positive(event_type: str, value: float | str | None, context: Mapping[str, Any] | None) -> bool:

@@ -154,13 +154,20 @@ def begin_place(
     shares: NDArray[np.float64],
     n_given: NDArray[np.int64],
     due: NDArray[np.bool_],
-) -> None:
-    """Begin a new window of each cap that has many, and say which shares are due at this place."""
+) -> bool:
+    """Begin a new window of each cap that has many, and say which shares are due at this place.
+
+    Return whether less may be broken here than at the place before: within windows candidates only get fewer, and
+    labels full.
+    """
+    eased = len(shares) > 0
     for c in range(len(caps)):
+        eased |= place % caps[c, 1] == 0
         if caps[c, 2] and place % caps[c, 1] == 0:
             n_full[c] = 0
     for s in range(len(shares)):
         due[s] = place < shares[s, 1] and n_given[s] < int(shares[s, 0] * (place + 1) + 1e-9)
+    return eased
 
 
 @jit
@@ -183,17 +190,18 @@ def best_at(
     members: NDArray[np.bool_],
     taken: NDArray[np.bool_],
     n_constraints: int,
+    least: int,
 ) -> tuple[int, int]:
     """Return the candidate for a place, and the constraints that it breaks: bit 0 for the least important one.
 
     Without diversity the first one that breaks nothing ends the search, so that the cost is that of the places, not of
-    the candidates. `duplicate` is above 1 where nothing counts as one.
+    the candidates. `duplicate` is above 1 where nothing counts as one, `least` is what cannot but be broken.
     """
     by_value = diversity > 0.0
     best, best_cost, best_value = -1, np.iinfo(np.int64).max, -np.inf
     for m in range(order.size):
         value = (1.0 - diversity) * relevance[m] - diversity * alike[m] if by_value else 0.0
-        if taken[m] or (best_cost == 0 and value <= best_value):
+        if taken[m] or (best_cost <= least and value <= best_value):
             continue
         cost = cost_of(
             m, place, diversity, duplicate, closest, n_seen, order, vectors, table, columns, caps, full, n_full, due,
@@ -201,7 +209,7 @@ def best_at(
         )  # fmt: skip
         if cost < best_cost or (cost == best_cost and value > best_value):
             best, best_cost, best_value = m, cost, value
-            if cost == 0 and not by_value:
+            if cost <= least and not by_value:
                 break
     return best, best_cost
 
@@ -306,15 +314,18 @@ def fill_places(
     n_full = np.zeros(len(caps), np.int64)
     n_given = np.zeros(len(shares), np.int64)
     due = np.zeros(len(shares), np.bool_)
+    least = 0
     free, wins = np.zeros(arms.size, np.bool_), np.zeros(arms.size)
     for place in range(pinned.size):
-        begin_place(place, caps, n_full, shares, n_given, due)
+        if begin_place(place, caps, n_full, shares, n_given, due):
+            least = 0
         best, broken = int(pinned[place]), 0
         if best < 0:
             best, broken = best_at(
                 place, diversity, duplicate, relevance, alike, closest, n_seen, order, vectors, table, columns, caps,
-                full, n_full, due, members, taken, n_constraints,
+                full, n_full, due, members, taken, n_constraints, least,
             )  # fmt: skip
+            least = broken
             if share > 0.0 and place > 0:
                 for a in range(arms.size):
                     free[a] = not taken[arms[a]] and not cost_of(

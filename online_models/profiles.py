@@ -26,6 +26,8 @@ _ONBOARDING_WEIGHT = 3.0
 _FEEDBACK_WEIGHTS = {"like": 3.0, "save": 2.0, "dislike": -3.0, "hide": -2.0}
 _RATING_WEIGHT = 6.0  # per share of the scale above or below the middle
 _NEVER = -1
+_ONBOARDING = ""
+"""Key of `UserProfile.feedback_ts` for answers that are about no item."""
 
 
 def apply_event(profile: UserProfile, event: CleanEvent, genres: Sequence[str]) -> None:
@@ -54,7 +56,7 @@ def apply_event(profile: UserProfile, event: CleanEvent, genres: Sequence[str]) 
 
 def contains(profile: UserProfile, event: CleanEvent) -> bool:
     """Whether this feedback, or newer of the same kind on the item, is part of the profile already."""
-    times = profile.feedback_ts.get(event.item_id or "")
+    times = profile.feedback_ts.get(_ONBOARDING if event.type == "onboarding" else event.item_id or "")
     return times is not None and times.get(_kind(event), _NEVER) >= event.ts
 
 
@@ -207,6 +209,8 @@ def _forget_feedback(profile: UserProfile) -> None:
 
 
 def _onboard(profile: UserProfile, event: CleanEvent, genres: Sequence[str]) -> None:
+    times = profile.feedback_ts.setdefault(_ONBOARDING, {})
+    times["onboarding"] = max(times.get("onboarding", _NEVER), event.ts)
     answers = event.context or {}
     for genre in sorted({*genres, *_strings(answers.get("genres"))}):
         _add_affinity(profile, (genre,), _ONBOARDING_WEIGHT, event.ts)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ops import erasing, evaluate, keys, play, rules, traffic_commands, weights
+from ops import erasing, evaluate, items, keys, metrics_commands, play, rules, traffic_commands, weights
 from ops.bench import commands as bench
 from ops.experiments import commands as experiments
 from ops.lake import commands as lake
@@ -25,6 +25,8 @@ play.register(app)
 traffic_commands.register(app)
 evaluate.register(app)
 lake.register(app)
+items.register(app)
+metrics_commands.register(app)
 experiments.register(app)
 erasing.register(app)
 weights.register(app)

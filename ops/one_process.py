@@ -17,9 +17,10 @@ from flows.feature_state import FeatureState
 from flows.learning import LearningState
 from online_models.learner import Learner
 from ops.memory_log import MemoryLog
+from ops.one_process_metrics import LocalMetrics
 from state.settings import Settings
 from state.store import Store
-from state.topics import CLEAN, EVENTS, EXAMPLES, IMPRESSIONS, ITEMS
+from state.topics import CLEAN, CONTROL, EVENTS, EXAMPLES, IMPRESSIONS, ITEMS
 from state.validation import InvalidInputError
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Flows:
         self._catalogue = CatalogueWriter(store)
         self._features = FeatureState(store, "features", CLEAN.name, [_PARTITION])
         self._learning = LearningState(store, "learn", Learner())
+        self._metrics = LocalMetrics(store)
         self._attribution = Attribution(
             Rules(
                 wait=timedelta(seconds=settings.attribution_wait_s),
@@ -56,6 +58,7 @@ class Flows:
 
     def step(self, at_most: int) -> int:
         """Take up to so many messages of each topic as far as they go; return how many there were."""
+        self._messages.take(CONTROL, at_most)  # is in the store, and nothing is restored from a log that forgets
         items = self._messages.take(ITEMS, at_most)
         events = self._messages.take(EVENTS, at_most)
         slates = self._messages.take(IMPRESSIONS, at_most)
@@ -74,6 +77,9 @@ class Flows:
         if examples.values:
             self._learning.apply(examples)
         self._learning.flush()
+        for batch in (slates, clean, examples):
+            self._metrics.apply(batch)
+        self._metrics.flush(_now_ms())
         return sum(len(batch.values) for batch in (items, events, slates, clean, examples))
 
     async def run(self) -> None:
@@ -87,6 +93,7 @@ class Flows:
             if time.monotonic() >= verify_at:
                 self._features.verify()
                 self._learning.verify()
+                self._metrics.flush(_now_ms())
                 verify_at = time.monotonic() + _VERIFY_EVERY_S
 
     def _pause_s(self) -> float:

@@ -138,6 +138,7 @@ async def _serve(app: "App", flows: "Flows", settings: "Settings", on_ready: Cal
     import uvicorn
 
     from ops.stack.status import serving_answers
+    from serving.worker import Protocol
 
     server = uvicorn.Server(
         uvicorn.Config(
@@ -145,7 +146,7 @@ async def _serve(app: "App", flows: "Flows", settings: "Settings", on_ready: Cal
             host=settings.host,
             port=settings.port,
             lifespan="on",
-            http="httptools",
+            http=Protocol,
             log_level="warning",
             access_log=False,
             server_header=False,

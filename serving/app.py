@@ -19,12 +19,14 @@ from serving.memory.control import Control
 from serving.memory.last_lists import LastLists
 from serving.memory.live_users import CLOSING, LiveUsers
 from serving.memory.mirror import Mirror
+from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
-from serving.resources import events, items, lists, live, operation, pages, requests, rules, users
+from serving.resources import dashboard, events, items, lists, live, operation, pages, requests, rules, users
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
+from state.logs import formatter
 from state.redis_store import AsyncRedisStore
 from state.settings import Settings
 from state.store import AsyncStore
@@ -73,9 +75,18 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         troubles = operation.troubles_of(mirror, log)
         return troubles if control.degraded is None else troubles | {"rules": control.degraded}
 
-    impressions = ImpressionLog(log.impressions)
+    remembered = LastLists()
+    known.on_erase = remembered.forget
     surfaces = declare(
-        Parts(known, lambda: mirror.withheld, mirror.text, LastLists(), impressions, telemetry.observe_stage)
+        Parts(
+            users=known,
+            withheld=lambda: mirror.withheld,
+            text=mirror.text,
+            lists=remembered,
+            rotation=Rotation(store, known.breaker),
+            impressions=ImpressionLog(log.impressions),
+            observe=telemetry.observe_stage,
+        )
     )
     watching = LiveUsers(store)
     known.on_local = watching.changed
@@ -84,7 +95,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     )
     ruling = rules.Ruling(control, store, known.breaker, log.events, mirror, answering)
     times = users.Times()
-    page, files, version = pages.load()
+    html, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
     app: App = falcon.asgi.App()
     app.add_middleware(telemetry.RequestTimer())
@@ -95,20 +106,23 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     app.add_middleware(Lifespan(mirror, control, store, known, log, watching))
     problems.install(app)
     for route, resource in {
-        "/": pages.Storefront(page),
+        "/": pages.Page(html[pages.STOREFRONT]),
+        "/dashboard": pages.Page(html[pages.DASHBOARD]),
         pages.ASSETS + "/{version}/{name}": pages.Assets(files, version),
         "/v1/events": events.Events(log.events, known),
-        "/v1/items": items.Items(log.events, mirror),
+        "/v1/items": items.Items(log.events, mirror, items.Entries(mirror, store, known)),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
         "/v1/items/{item_id}/similar": lists.Similar(answering),
         "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
         "/v1/users/{user_id}/recommendations/live": live.LiveRecommendations(answering, known, watching),
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),
+        "/v1/users/{user_id}/onboarding": users.UserOnboarding(known, log.events, times),
         "/v1/sessions/recommendations": lists.Session(answering, known),
         "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
+        "/v1/metrics": dashboard.MetricsOverTime(settings, store, mirror),
         "/v1/admin/rules": rules.CurrentRules(ruling),
         "/v1/admin/rules/dry-run": rules.DryRun(ruling),
         "/v1/admin/rules/history": rules.History(ruling),
@@ -135,8 +149,8 @@ def create() -> App:
     """Return the application of this process, configured by the environment: gunicorn's entry point."""
     settings = Settings()
     gc.set_threshold(*_GC_THRESHOLDS)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(settings, "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.getLogger("serving").info("kernels are ready after %.1f s", warm_up())
     return create_app(settings, AsyncRedisStore(settings), EventLog(settings))

@@ -18,6 +18,7 @@ STAGE_SECONDS = Histogram(
     "freshet_stage_seconds", "Time in a pipeline's stage, of a sample of lists", ["surface", "stage"], buckets=_BUCKETS
 )
 STAGES_SKIPPED = Counter("freshet_stage_skipped", "Stages that failed or were late", ["surface", "stage"])
+RUNGS = Counter("freshet_degraded_lists", "Lists that were less than full, by rung of the ladder", ["surface", "rung"])
 USER_READS = Counter(
     "freshet_feature_store_reads", "User states asked for: hit, miss (unknown user) or error", ["result"]
 )

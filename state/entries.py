@@ -23,6 +23,7 @@ from state.records import (
     ItemRow,
     MetricWindow,
     SessionProfile,
+    Shown,
     UserProfile,
     UserRow,
     UserVectorRow,
@@ -105,6 +106,9 @@ SESSION = Entry("v1:session:{id}", SessionProfile, ttl=timedelta(days=1))
 
 # serving -> serving, until flows.features has applied the event: hash event_id -> CleanEvent
 OVERLAY = Entry("v1:user:{id}:overlay", CleanEvent, ttl=timedelta(days=30))
+
+# serving -> serving, for lists that rotate
+SHOWN = Entry("v1:user:{id}:shown", Shown, ttl=timedelta(days=7))
 
 # flows.metrics -> serving; width (ms) -> entry, by `metric_window_id`
 METRIC_WINDOWS: Mapping[int, Entry[MetricWindow]] = {

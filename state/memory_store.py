@@ -137,6 +137,12 @@ class AsyncMemoryStore:
     async def get(self, entry: Entry[T], entity_id: str) -> T | None:
         return self._store.get_many(entry, [entity_id])[0]
 
+    async def put(self, entry: Entry[T], entity_id: str, value: T) -> None:
+        self._store._entries[entry.key(entity_id)] = entry.codec.encode(value)
+
+    async def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
+        return self._store.get_many(entry, entity_ids)
+
     async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
         return self._store.get_rows(table, fields)
 

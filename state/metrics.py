@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Protocol
+from urllib.parse import parse_qsl, urlencode
 
 from ddsketch.mapping import LogarithmicMapping
 
@@ -50,7 +51,7 @@ OUTCOMES = Family(
 LABELS = Family(
     "labels",
     "examples",
-    "what the ranker is told: `positives`, `negatives`, `rank_N` of positives (the first is 1), `organic` positives",
+    "what the ranker is told of lists: `positives`, `negatives`, `rank_N` of positives (the first is 1)",
     "surface, arm, surface and arm",
 )
 FAMILIES = (EVENTS, REJECTED, SLATES, SCORES, EXPOSURE, OUTCOMES, LABELS)
@@ -222,6 +223,16 @@ METRICS: tuple[Metric, ...] = (
     Metric("score_p90", "1", "score that 90 % of shown items are below", ScoreQuantile(0.9)),
 )
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
+
+
+def cut_of(**dimensions: str) -> str:
+    """Return the name of a cut."""
+    return urlencode(dimensions)
+
+
+def dimensions_of(cut: str) -> dict[str, str]:
+    """Reverse `cut_of`."""
+    return dict(parse_qsl(cut, keep_blank_values=True)) if cut else {}
 
 
 def merged(parts: Iterable[tuple[str, Sums]]) -> dict[str, dict[str, int]]:

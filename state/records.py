@@ -189,6 +189,14 @@ class SessionProfile(Struct, array_like=True):
     last_ts: int = 0
 
 
+class Shown(Struct, array_like=True, frozen=True):
+    """What a user was shown by lists that rotate: items with the times they were shown last, oldest first, bounded."""
+
+    items: list[str] = []
+    times: list[int] = []
+    """Epoch ms, of the serving process."""
+
+
 class Watermark(Struct, array_like=True, frozen=True):
     """How far a flow has applied a partition, stored in the transaction that stores what was applied."""
 
@@ -271,4 +279,4 @@ class MetricWindow(Struct, array_like=True, frozen=True):
 
     final: bool
     sums: dict[str, dict[str, int]]
-    """By cut, `flows.windowed_sums.cut_of`."""
+    """By cut, `state.metrics.cut_of`."""

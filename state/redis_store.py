@@ -141,6 +141,18 @@ class AsyncRedisStore:
             value = cast("bytes | None", await self._redis.get(self._key(key)))
         return None if value is None else entry.decode(value)
 
+    async def put(self, entry: Entry[T], entity_id: str, value: T) -> None:
+        with _available():
+            await self._redis.set(self._key(entry.key(entity_id)), entry.codec.encode(value), ex=entry.ttl)
+
+    async def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
+        if not entity_ids:
+            return []
+        keys = [self._key(entry.key(entity_id)) for entity_id in entity_ids]
+        with _available():
+            values = cast("list[bytes | None]", await self._redis.mget(keys))
+        return [None if value is None else entry.decode(value) for value in values]
+
     async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]:
         return (await self._get_rows(self._redis, {table: fields}))[table]
 

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         256, ge=1, description="of impressions that a serving process keeps on disk while Kafka does not take them"
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    flow_metrics_port: int = Field(
+        0, ge=0, le=65503, description="Prometheus metrics of each flow: here, or on the next free one of 32; 0: none"
+    )
+    flow_metrics_host: str = "127.0.0.1"
 
     @field_validator("flow_partitions", "cors_origins", mode="before")
     @classmethod

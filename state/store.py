@@ -158,7 +158,7 @@ class UserWatch(Protocol):
 
 
 class AsyncStore(Protocol):
-    """What serving reads, and the overlay and control documents that it writes.
+    """What serving reads, and the little that it writes: overlays, what was shown, control documents.
 
     Every method raises `StoreUnavailableError`.
     """
@@ -167,6 +167,10 @@ class AsyncStore(Protocol):
         """Read profile, overlay and session at one instant, in one round trip."""
 
     async def get(self, entry: Entry[T], entity_id: str) -> T | None: ...
+
+    async def put(self, entry: Entry[T], entity_id: str, value: T) -> None: ...
+    async def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
+        """Return the values in the order of the ids, None where there is none."""
 
     async def get_rows(self, table: Table[T], fields: Sequence[str]) -> dict[str, T]: ...
 

@@ -48,6 +48,9 @@ def register(app: typer.Typer) -> None:
     bench.command("replay")(replay)
     bench.command("serving")(serving)
     bench.command("hides")(hides)
+    bench.command("faults")(faults)
+    bench.command("feedback")(feedback)
+    bench.command("live")(live)
     bench.command("engine")(engine)
     bench.command("endless")(endless)
     bench.command("recovery")(recovery)
@@ -97,6 +100,45 @@ def hides(
     """Hide an item and ask at once: no list may show it. Again while all flows are frozen."""
     with _system(running, data) as settings:
         _finish([_hides(settings, n)], as_json)
+
+
+def faults(
+    seconds: Annotated[float, typer.Option(min=1, help="Of each fault.")] = 8.0,
+    data: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """Lists and feedback while Redis is slow, lossy or gone and Kafka hangs: latency, and what is answered."""
+    from ops.bench import robustness as bench
+
+    with _system(False, data) as settings:
+        _finish([bench.faults(settings, seconds)], as_json)
+
+
+def feedback(
+    n: Annotated[int, typer.Option(min=100, help="Pairs of a post and a read.")] = 10_000,
+    data: _Data = None,
+    running: _Running = False,
+    as_json: _Json = False,
+) -> None:
+    """Post feedback and read at once: none of the lists may be stale. Flows running, late by 10 s, and stopped."""
+    from ops.bench import robustness as bench
+
+    with _system(running, data) as settings:
+        _finish([bench.feedback(settings, n)], as_json)
+
+
+def live(
+    connections: Annotated[int, typer.Option(min=1, help="Open at once, each of another user.")] = 1000,
+    changes: Annotated[int, typer.Option(min=1, help="Of users' states, by feedback.")] = 500,
+    rate: Annotated[float, typer.Option(min=1, help="Changes a second.")] = 50.0,
+    data: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """Hold many live lists open on one worker, and time how long a change takes to reach its user's."""
+    from ops.bench import robustness as bench
+
+    with _system(False, data) as settings:
+        _finish([bench.live(settings, connections, changes, rate)], as_json)
 
 
 def engine(
@@ -163,10 +205,12 @@ def run_all(
     seconds: Annotated[float, typer.Option(min=1, help="Of each serving measurement.")] = 10.0,
     clicks: Annotated[int, typer.Option(min=10, help="Of each freshness measurement.")] = 200,
     n_hides: Annotated[int, typer.Option("--hides", min=1)] = 1000,
+    n_feedback: Annotated[int, typer.Option("--feedback", min=100)] = 10_000,
     kills: Annotated[int, typer.Option(min=1, help="Of each flow.")] = 1,
     as_json: _Json = False,
 ) -> None:
     """All benchmarks, one after the other, on a system that starts empty; recovery on another one."""
+    from ops.bench import robustness
     from ops.bench.systems import own_system
 
     console = _console()
@@ -183,6 +227,9 @@ def run_all(
             run(lambda: _serving(settings, seconds))
             run(lambda: _freshness(settings, clicks, 100.0))
             run(lambda: _hides(settings, n_hides))
+            run(lambda: robustness.feedback(settings, n_feedback))
+            run(lambda: robustness.live(settings, 1000, 500, 50.0))
+            run(lambda: robustness.faults(settings, seconds))
         run(lambda: _recovery(dataset, kills, _KILLS_AT_PER_S, console))
     _finish(reports, as_json, shown=True)
 

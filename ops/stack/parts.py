@@ -52,7 +52,12 @@ FLOWS = (
     Flow("clean", (topics.EVENTS,)),
     Flow("catalogue", (topics.ITEMS,)),
     Flow("attribution", (topics.IMPRESSIONS, topics.CLEAN)),
-    Flow("metrics", (topics.CLEAN, topics.REJECTED, topics.IMPRESSIONS, topics.EXAMPLES)),
+    Flow(
+        "metrics",
+        (topics.CLEAN, topics.REJECTED, topics.IMPRESSIONS, topics.EXAMPLES),
+        nice=2 * _NICE,
+        is_awaited=False,
+    ),
     Flow("features", (topics.CLEAN,), writes_watermark=True),
     Flow(
         "lake",

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from state.records import Item
+
 
 class Contribution(Struct, frozen=True):
     """What one of the ranker's inputs contributes to an item's score."""
@@ -47,10 +49,18 @@ class ListedItem(Struct, frozen=True):
     reason: str
     position: int
     """From 0."""
-    title: str
-    genres: list[str]
-    release_date: str | None = None
+    title: str | UnsetType = UNSET
+    """This and what follows: as `fields` asks for."""
+    genres: list[str] | UnsetType = UNSET
+    release_date: str | UnsetType | None = UNSET
     explanation: ItemExplanation | UnsetType = UNSET
+    category: str | UnsetType | None = UNSET
+    price: float | UnsetType | None = UNSET
+    tags: list[str] | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
+    creator: str | UnsetType | None = UNSET
+    age_rating: str | UnsetType | None = UNSET
+    attributes: dict[str, Any] | UnsetType = UNSET
 
 
 class ModelVersion(Struct, frozen=True):
@@ -77,8 +87,9 @@ class StateUsed(Struct, frozen=True, kw_only=True):
     age_ms: int
     """Since the oldest part of it was what Redis holds: the models in memory, and the user's state, which is read for
     each list and so adds something only where it could not be."""
-    user: Literal["redis", "memory", "last list", "none"]
-    """Where the user's state came from. `memory`: what this process itself was told. `none`: nobody was named."""
+    user: Literal["redis", "memory", "last list", "request", "none"]
+    """Where the user's state came from. `memory`: what this process itself was told. `request`: what was sent with it.
+    `none`: nobody was named."""
     user_ts: int | None
     """Time of the newest event of this user that the list knows, epoch ms; feedback counts at once."""
     pending: int
@@ -189,7 +200,16 @@ class ItemAnswer(Struct, frozen=True, kw_only=True):
     """Events by type, all time."""
     windows: dict[str, Counts]
     """`5m`, `1h`, `1d` -> events by type, up to stream time."""
+    servable: bool
+    """Whether lists may have it, as far as the process that answers knows."""
     degraded: dict[str, str] | None = None
+
+
+class CataloguePage(Struct, frozen=True, kw_only=True):
+    """A part of the catalogue, in the order of ids."""
+
+    items: list[Item]
+    next: str | None
 
 
 class UserAnswer(Struct, frozen=True, kw_only=True):

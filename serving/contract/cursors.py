@@ -71,3 +71,21 @@ def decode(cursor: str, bound: bytes, now_s: int, size: int) -> bytes:
 
 def _refused(why: str) -> ProblemError:
     return ProblemError(400, f"page: {why}", field="page", allowed=["`next` of the last answer, unchanged"])
+
+
+def encode_place(item_id: str) -> str:
+    """Return the cursor of what comes behind an item in the order of ids."""
+    raw = item_id.encode()
+    return urlsafe_b64encode(raw + _CHECKSUM.pack(zlib.crc32(raw))).rstrip(b"=").decode()
+
+
+def decode_place(cursor: str) -> str:
+    """Return the item's id. Raise `ProblemError` that names `page`."""
+    try:
+        raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        item_id, checksum = raw[: -_CHECKSUM.size], raw[-_CHECKSUM.size :]
+        if _CHECKSUM.pack(zlib.crc32(item_id)) == checksum:
+            return item_id.decode()
+    except (binascii.Error, ValueError) as error:
+        raise _refused("is no cursor") from error
+    raise _refused("is no cursor, or only a part of one")

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from serving.contract.problems import ProblemError
-from state.records import Identifier, ShortText
-from state.validation import InvalidInputError, decode
+from state.records import Identifier, Labels, ShortText
+from state.validation import InvalidInputError, check_identifier, decode
 
 BODY_LIMIT = 64 * 1024
 
@@ -41,3 +41,27 @@ def parse_feedback(body: bytes) -> Feedback:
         if error.field == "type":
             raise ProblemError(400, "type: this is no feedback", field="type", allowed=FEEDBACK_TYPES) from error
         raise
+
+
+class Onboarding(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What a user who has just come says of the own taste: genres, items, or both."""
+
+    genres: Labels = []
+    items: Annotated[list[Identifier], Meta(max_length=64)] = []
+    event_id: Identifier | None = None
+    """Given by clients that may send the same answers twice."""
+    ts: Annotated[int, Meta(description="epoch ms")] | None = None
+    session_id: Identifier | None = None
+
+
+_onboarding_decoder = msgspec.json.Decoder(Onboarding)
+
+
+def parse_onboarding(body: bytes) -> Onboarding:
+    """Decode and check. Raise `InvalidInputError`."""
+    answers = decode(_onboarding_decoder, body, BODY_LIMIT)
+    if not answers.genres and not answers.items:
+        raise InvalidInputError("genres", "at least one genre or item is needed")
+    for n, item_id in enumerate(answers.items):
+        check_identifier(f"items[{n}]", item_id)
+    return answers

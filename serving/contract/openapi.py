@@ -8,11 +8,12 @@ from msgspec import Struct
 
 from serving.contract import answers, queries, rules
 from serving.contract.answers import Live, Ready
-from serving.contract.feedback import Feedback
+from serving.contract.feedback import Feedback, Onboarding
+from serving.contract.metrics import MetricsAnswer, MetricsQuery
 from serving.contract.problems import CONTENT_TYPE, Problem
 from serving.contract.scopes import scope_of
 from serving.contract.sessions import SessionBody
-from state.records import Event, Item
+from state.records import Event, Identifier, Item
 
 
 class EventBatch(Struct):
@@ -25,6 +26,12 @@ class ItemBatch(Struct):
     """Many items; each is judged by itself."""
 
     items: list[Item]
+
+
+class ItemIds(Struct, forbid_unknown_fields=True):
+    """Many items, by their ids."""
+
+    items: list[Identifier]
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,17 @@ OPERATIONS = (
         "put", "/v1/items", "Add or replace catalogue items, one or many", answers.BatchAnswer,
         bodies=(ItemBatch, Item), status=202, problems=_BATCH,
     ),
+    Operation(
+        "get", "/v1/items", "The catalogue, in the order of ids", answers.CataloguePage, queries.CatalogueQuery
+    ),
+    Operation(
+        "patch", "/v1/items", "Change fields of many items; null takes a value away", answers.BatchAnswer,
+        bodies=(ItemBatch,), status=202, problems=(404, *_BATCH),
+    ),
+    Operation(
+        "delete", "/v1/items", "Delete many items", answers.BatchAnswer,
+        bodies=(ItemIds,), status=202, problems=(404, *_BATCH),
+    ),
     Operation("get", _ITEM, "A catalogue entry and its activity", answers.ItemAnswer, problems=(400, 404)),
     Operation(
         "patch", _ITEM, "Change fields; null takes a value away", answers.BatchAnswer,
@@ -71,16 +89,21 @@ OPERATIONS = (
         "delete", _USER, "Forget a user, everywhere", answers.EraseAnswer, status=202, problems=(400, 429)
     ),
     Operation(
-        "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer, queries.RecommendationQuery
+        "get", f"{_USER}/recommendations", "A ranked list for a user", answers.ListAnswer,
+        queries.RecommendationQuery, problems=(400, 404),
     ),
     Operation(
         "get", f"{_USER}/recommendations/live",
         "The same as server-sent events: a new list within a second of each change of the user's state",
-        "text/event-stream", queries.RecommendationQuery,
+        "text/event-stream", queries.RecommendationQuery, problems=(400, 404),
     ),
     Operation(
         "post", f"{_USER}/feedback", "Explicit feedback: in the user's very next list", answers.FeedbackAnswer,
         bodies=(Feedback,), status=202, problems=_BATCH,
+    ),
+    Operation(
+        "post", f"{_USER}/onboarding", "What a new user likes: in the next list", answers.FeedbackAnswer,
+        bodies=(Onboarding,), status=202, problems=_BATCH,
     ),
     Operation("get", "/v1/popular", "What most people take these days", answers.ListAnswer, queries.SurfaceQuery),
     Operation("get", "/v1/trending", "What is taken most at the moment", answers.ListAnswer, queries.TrendingQuery),
@@ -98,6 +121,9 @@ OPERATIONS = (
     Operation(
         "post", "/v1/sessions/recommendations", "A list by the events of the request; nothing is stored or logged",
         answers.ListAnswer, queries.ListQuery, bodies=(SessionBody,), problems=(400, 413),
+    ),
+    Operation(
+        "get", "/v1/metrics", "How it goes: engagement, exposure, latency, freshness", MetricsAnswer, MetricsQuery
     ),
     Operation("get", "/v1/admin/requests/{request_id}", "A list as it was shown, from the log", answers.ReplayedList,
               problems=(400, 404, 503)),

@@ -13,6 +13,9 @@ from state.records import Identifier, ShortText
 from state.validation import InvalidInputError, check_identifier, field_and_reason
 
 MAX_IDENTIFIER = 128
+MAX_ROTATION_S = 7 * 24 * 3600
+ROTATION_S = 3600
+"""`rotation_time` where none is given."""
 Date = Annotated[str, Meta(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$")]
 Q = TypeVar("Q", bound=Struct)
 
@@ -50,6 +53,44 @@ class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
         ]
         | None
     ) = None
+    booster: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=MAX_CHARACTERS,
+                description="multiplies scores, such as `2 if genre:any(Drama,War), 0.5 if price>20`",
+            ),
+        ]
+        | None
+    ) = None
+    min_relevance: Annotated[
+        float, Meta(ge=0, le=1, description="only items with at least this share of the best candidate's score")
+    ] = 0.0
+    rotation: Annotated[
+        float, Meta(ge=0, le=1, description="share of its score that an item loses by having been shown just now")
+    ] = 0.0
+    rotation_time: (
+        Annotated[int, Meta(ge=1, le=MAX_ROTATION_S, description="seconds after which it has its whole score again")]
+        | None
+    ) = None
+    fields: Annotated[
+        list[
+            Literal[
+                "title",
+                "genres",
+                "category",
+                "price",
+                "tags",
+                "description",
+                "creator",
+                "release_date",
+                "age_rating",
+                "attributes",
+            ]
+        ],
+        Meta(max_length=10, description="what is told of each item; by default title, genres and release_date"),
+    ] = []
     exclude: Annotated[list[Identifier], Meta(max_length=1000, description="item ids to leave out")] = []
     seen: Annotated[
         Literal["hide", "show", "only"], Meta(description="what becomes of items that the user has consumed")
@@ -107,6 +148,18 @@ class SearchQuery(SurfaceQuery, forbid_unknown_fields=True, kw_only=True, frozen
     ] = "show"
 
 
+class CatalogueQuery(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Going through the catalogue."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="items of one answer")] = 100
+    page: (
+        Annotated[str, Meta(min_length=1, max_length=1000, description="`next` of the answer to go on from")] | None
+    ) = None
+    filter: (
+        Annotated[str, Meta(min_length=1, max_length=MAX_CHARACTERS, description="only items that it holds for")] | None
+    ) = None
+
+
 def parse_query(kind: type[Q], params: Mapping[str, str | list[str]]) -> Q:
     """Convert and check a query string. Raise `ProblemError` that names the parameter and what is allowed.
 
@@ -157,6 +210,7 @@ def _allowed(kind: type[Struct], name: str) -> list[str]:
     if name not in properties:
         return sorted(properties)
     declared = properties[name]
+    declared = declared.get("items", declared)
     if "enum" in declared:
         return [str(value) for value in declared["enum"]]
     if declared.get("type") == "boolean":

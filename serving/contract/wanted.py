@@ -2,7 +2,7 @@
 
 from math import isfinite
 
-from online_models.expressions import All, Comparison, Expression, ExpressionError, Labels, parse
+from online_models.expressions import All, Boost, Comparison, Expression, ExpressionError, Labels, parse, parse_boosts
 from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
 
@@ -39,9 +39,34 @@ def wanted(query: ListQuery) -> Expression | None:
     return parts[0] if len(parts) == 1 else All(tuple(parts))
 
 
-def not_understood(error: ExpressionError) -> ProblemError:
-    """Return the problem of a filter expression."""
-    return ProblemError(400, f"filter: {error}", field="filter", allowed=error.allowed or None)
+def boosts(query: ListQuery) -> tuple[Boost, ...]:
+    """Return by what scores are multiplied. Raise `ProblemError` for what nobody can mean."""
+    if query.booster is None:
+        return ()
+    try:
+        return parse_boosts(query.booster)
+    except ExpressionError as error:
+        raise not_understood(error, "booster") from error
+
+
+def check_user(query: ListQuery, has_user: bool, has_history: bool) -> None:
+    """Raise `ProblemError` for parameters that need what the request does not have.
+
+    `has_user`: somebody of whom is remembered what was shown; `has_history`: somebody of whom is known what was taken.
+    """
+    if query.seen == "only" and not has_history:
+        raise ProblemError(400, "seen: `only` needs a user", field="seen", allowed=["hide", "show"])
+    if query.rotation and not has_user:
+        raise ProblemError(400, "rotation: needs a user, who was shown something", field="rotation", allowed=["0"])
+    if query.rotation_time is not None and not query.rotation:
+        raise ProblemError(
+            400, "rotation_time: means nothing without rotation", field="rotation_time", allowed=["rotation above 0"]
+        )
+
+
+def not_understood(error: ExpressionError, parameter: str = "filter") -> ProblemError:
+    """Return the problem of an expression."""
+    return ProblemError(400, f"{parameter}: {error}", field=parameter, allowed=error.allowed or None)
 
 
 def _refuse_contradictions(query: ListQuery) -> None:

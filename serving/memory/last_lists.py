@@ -1,7 +1,6 @@
 """What was last ranked for whom: the list that is left when a user's state cannot be read."""
 
 import time
-import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -15,6 +14,8 @@ MAX_ITEMS = 100
 """More than are shown: filters and exclusions still apply to them."""
 _FRESH_S = 5.0
 """For so long a list is not remembered again."""
+_OLD_S = 3600.0
+"""A list that is older is of no use; also, a user whom another process erased is forgotten here by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,6 @@ class LastList:
     model: tuple[str, str]
     made_at: float
     """Monotonic, seconds."""
-    replica: "weakref.ref[Replica]"
 
     @property
     def age_ms(self) -> int:
@@ -36,43 +36,41 @@ class LastList:
 
 
 class LastLists:
-    """Bounded: the users seen longest ago are forgotten first. About 2 kB each."""
+    """Bounded: the users seen longest ago are forgotten first. About 3 kB each."""
 
     def __init__(self, max_users: int = MAX_USERS) -> None:
         self._max_users = max_users
-        self._lists: OrderedDict[tuple[str, str], LastList] = OrderedDict()
+        self._lists: OrderedDict[tuple[str, str], tuple[list[str], LastList]] = OrderedDict()
 
     def wants(self, user_id: str, surface: str) -> bool:
         """Return whether a list of this user is worth remembering now."""
         known = self._lists.get((user_id, surface))
-        return known is None or time.monotonic() - known.made_at > _FRESH_S
+        return known is None or time.monotonic() - known[1].made_at > _FRESH_S
 
-    def put(
-        self,
-        user_id: str,
-        surface: str,
-        replica: Replica,
-        slots: NDArray[np.int32],
-        sources: NDArray[np.uint32],
-        scores: NDArray[np.float64],
-        source_names: tuple[str, ...],
-        model: tuple[str, str],
-    ) -> None:
+    def put(self, user_id: str, surface: str, replica: Replica, found: LastList) -> None:
         """Remember the best `MAX_ITEMS` of scored candidates."""
-        best = np.arange(len(slots))
+        slots, sources, scores = found.slots, found.sources, found.scores
         if len(slots) > MAX_ITEMS:
             best = np.argpartition(scores, -MAX_ITEMS)[-MAX_ITEMS:]
-        self._lists[user_id, surface] = LastList(
-            slots[best], sources[best], scores[best], source_names, model, time.monotonic(), weakref.ref(replica)
-        )
+            slots, sources, scores = slots[best], sources[best], scores[best]
+        # By id: when all is loaded again, as after an outage, slots may mean other items.
+        ids = [replica.item_id(slot) for slot in slots.tolist()]
+        kept = LastList(slots, sources, scores, found.source_names, found.model, found.made_at)
+        self._lists[user_id, surface] = ids, kept
         self._lists.move_to_end((user_id, surface))
         if len(self._lists) > self._max_users:
             self._lists.popitem(last=False)
 
     def get(self, user_id: str, surface: str, replica: Replica) -> LastList | None:
-        """Return the list, None where there is none or slots mean other items by now."""
+        """Return the list, as far as the replica knows its items; None where there is none."""
         known = self._lists.get((user_id, surface))
-        return known if known is not None and known.replica() is replica else None
+        if known is None or time.monotonic() - known[1].made_at > _OLD_S:
+            return None
+        ids, kept = known
+        slots = [replica.slot(item_id) for item_id in ids]
+        there = np.array([slot is not None for slot in slots], np.bool_)
+        found = np.array([slot for slot in slots if slot is not None], np.int32)
+        return LastList(found, kept.sources[there], kept.scores[there], kept.source_names, kept.model, kept.made_at)
 
     def forget(self, user_id: str) -> None:
         """Forget a user who is erased."""

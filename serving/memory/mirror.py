@@ -13,7 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from online_models.expressions import Expression
 from online_models.replica import Replica, SnapshotError
+from online_models.sorted_ids import SortedIds
 from online_models.text_index import TextIndex
 from serving.memory.tasks import stop
 from state.entries import CATALOGUE, StateDecodeError, Table
@@ -60,6 +62,7 @@ class Mirror:
         self.text = TextIndex()
         """Of the catalogue's texts; a moment behind the replica."""
         self._texts_changed = asyncio.Event()
+        self._ids = SortedIds()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -122,6 +125,18 @@ class Mirror:
         slot = self.current.slot(item_id)
         return None if slot is None else self.current.item(slot)
 
+    def items_after(self, item_id: str, n: int, wanted: Expression | None) -> list[Item]:
+        """Return the first n catalogue entries behind an id, in the order of ids; `wanted`: only such ones."""
+        mask = None if wanted is None else self.current.matching(wanted)
+
+        def is_wanted(candidate: str) -> bool:
+            slot = self.current.slot(candidate)
+            if slot is None or self.current.item(slot) is None or self.item(candidate) is None:
+                return False
+            return mask is None or bool(mask[slot])
+
+        return [item for i in self._ids.after(item_id, n, is_wanted) if (item := self.item(i)) is not None]
+
     def genres(self, item_id: str | None) -> Sequence[str]:
         """Return the item's genres, none when it is not known."""
         item = None if item_id is None else self.item(item_id)
@@ -174,6 +189,7 @@ class Mirror:
         self.degraded = None
 
     def _change_texts(self, rows: Mapping[str, Item | None], complete: bool) -> None:
+        self._ids.add(item_id for item_id, item in rows.items() if item is not None)
         self.text.put(rows, complete)
         self._texts_changed.set()
 

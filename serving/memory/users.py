@@ -37,8 +37,8 @@ class KnownUser:
 class Users:
     """Reads users and takes their feedback.
 
-    Without Redis, feedback is kept in this process, and of each user it is remembered which items were hidden when
-    last read: these are never served, whatever else is missing.
+    Without Redis, feedback is kept in this process; feedback that it was given lately it knows anyway. Of each user it
+    is remembered which items were hidden when last read: these are never served, whatever else is missing.
     """
 
     def __init__(self, store: AsyncStore, genres_of: GenresOf) -> None:
@@ -46,8 +46,13 @@ class Users:
         self._genres_of = genres_of
         self.on_local: Callable[[str], None] = lambda _: None
         """Told of a user whose feedback only this process knows."""
+        self.on_erase: Callable[[str], None] = lambda _: None
+        """Told of a user whom this process is to forget."""
         self.breaker = Breaker(store.ping, self._write_local)
         self._local: OrderedDict[str, dict[str, CleanEvent]] = OrderedDict()
+        """Feedback that is nowhere else yet."""
+        self._given: OrderedDict[str, dict[str, CleanEvent]] = OrderedDict()
+        """Feedback that was given to this process lately: known also when the user's state cannot be read in time."""
         self._hidden: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     async def read(self, user_id: str, session_id: str | None = None) -> KnownUser:
@@ -80,7 +85,8 @@ class Users:
 
     def from_memory(self, user_id: str) -> KnownUser:
         """Return what this process knows by itself."""
-        user = self._fold(user_id, UserProfile(), _in_order(self._local.get(user_id, {})))
+        events = self._given.get(user_id, {}) | self._local.get(user_id, {})
+        user = self._fold(user_id, UserProfile(), _in_order(events))
         user.from_redis = False
         user.hidden |= self._hidden.get(user_id, frozenset())
         return user
@@ -91,15 +97,18 @@ class Users:
         A hide is remembered here, too: it holds when the next read fails or is late.
         """
         for event in events:
+            _keep(self._given, event)
             if event.type == ERASE:
+                self._given.pop(event.user_id, None)
                 self._hidden.pop(event.user_id, None)
+                self.on_erase(event.user_id)
             elif event.type == "hide" and event.item_id is not None:
                 self._remember(event.user_id, self._hidden.get(event.user_id, frozenset()) | {event.item_id})
         try:
             await self.breaker.call(lambda: self._store.add_overlay(*events))
         except StoreUnavailableError as error:
             for event in events:
-                self._keep_local(event)
+                _keep(self._local, event)
                 self.on_local(event.user_id)
             return f"kept in this process for now: {error}"
         return None
@@ -111,8 +120,13 @@ class Users:
                 continue
             # An event that a client sends twice is applied once, and nothing takes the second out of the overlay.
             if not profiles.contains(profile, event):
-                profiles.apply_event(profile, event, self._genres_of(event.item_id))
+                profiles.apply_event(profile, event, self._genres(event))
         return KnownUser(user_id, profile, frozenset(profiles.hidden(profile)), len(pending))
+
+    def _genres(self, event: CleanEvent) -> Sequence[str]:
+        if event.type != "onboarding":
+            return self._genres_of(event.item_id)
+        return [genre for item_id in profiles.onboarding_items(event) for genre in self._genres_of(item_id)]
 
     def _remember(self, user_id: str, hidden: frozenset[str]) -> None:
         if hidden:
@@ -122,15 +136,6 @@ class Users:
                 self._hidden.popitem(last=False)
         elif user_id in self._hidden:
             del self._hidden[user_id]
-
-    def _keep_local(self, event: CleanEvent) -> None:
-        events = self._local.setdefault(event.user_id, {})
-        events[event.event_id] = event
-        if len(events) > _MAX_LOCAL_EVENTS:
-            del events[next(iter(events))]
-        self._local.move_to_end(event.user_id)
-        if len(self._local) > _MAX_LOCAL_USERS:
-            self._local.popitem(last=False)
 
     async def _write_local(self) -> None:
         """Move feedback kept here into the overlay, except what flows have applied meanwhile.
@@ -170,6 +175,17 @@ def _with_session(profile: UserProfile, session: SessionProfile) -> UserProfile:
     profile.last_ts = max(profile.last_ts, session.last_ts)
     profile.activity = session.activity
     return profile
+
+
+def _keep(kept: OrderedDict[str, dict[str, CleanEvent]], event: CleanEvent) -> None:
+    """Add an event to its user's; of too many, the oldest go."""
+    events = kept.setdefault(event.user_id, {})
+    events[event.event_id] = event
+    if len(events) > _MAX_LOCAL_EVENTS:
+        del events[next(iter(events))]
+    kept.move_to_end(event.user_id)
+    if len(kept) > _MAX_LOCAL_USERS:
+        kept.popitem(last=False)
 
 
 def _in_order(events: dict[str, CleanEvent]) -> list[CleanEvent]:

@@ -65,6 +65,7 @@ export const description = () => call("GET", "/openapi.json");
 export const ready = () => call("GET", "/health/ready");
 export const item = (id) => call("GET", `/v1/items/${segment(id)}`);
 export const user = (id) => call("GET", `/v1/users/${segment(id)}`);
+export const metrics = (query) => call("GET", "/v1/metrics", { query });
 export const list = (path, query) => call("GET", path, { query });
 export const feedback = (id, body) => call("POST", `/v1/users/${segment(id)}/feedback`, { body });
 

@@ -36,6 +36,8 @@ _TOLD = {
 
 BUDGET_MS = 80.0
 """Of one request, from its arrival, over its wait for a turn and all stages; `FRESHET_REQUEST_BUDGET_MS` changes it."""
+LEAST_WAIT_MS = 20.0
+"""For what a stage waits for, also when the budget is spent: what a user has hidden is worth that."""
 MAX_SCORED = 500
 """Candidates that the ranker sees, after the filters, of a request that did not wait."""
 LOAD: tuple[tuple[float, int], ...] = ((35.0, 300), (45.0, 200), (55.0, 120), (65.0, 60))

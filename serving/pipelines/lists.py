@@ -10,14 +10,15 @@ from typing import Literal
 from msgspec import UNSET
 
 from online_models import fingerprints
-from online_models.expressions import Expression, ExpressionError
+from online_models.expressions import Boost, Expression, ExpressionError
 from online_models.replica import Replica
 from online_models.rules import NO_RULES, ActiveRules
+from serving import telemetry
 from serving.contract import cursors
 from serving.contract.answers import ListAnswer, ListedItem, ModelVersion, StateUsed
 from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
-from serving.contract.wanted import not_understood, wanted
+from serving.contract.wanted import boosts, check_user, not_understood, wanted
 from serving.memory.mirror import Mirror
 from serving.memory.users import KnownUser
 from serving.pipelines.explaining import explanations
@@ -68,8 +69,10 @@ class Lists:
         self._troubles = troubles
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    def check(self, query: ListQuery) -> None:
-        """Raise `ProblemError` for what no live list can have."""
+    def check(self, query: ListQuery, about: str | None) -> None:
+        """Raise `ProblemError` for what no live list can have or be about."""
+        if about is not None and self._mirror.current.slot(about) is None:
+            raise ProblemError(404, f"item {about!r} is not known", field="item_id")
         if query.page is not None:
             raise ProblemError(400, "page: a live list has none", field="page")
         _wanted(query, self._mirror.current)
@@ -90,8 +93,7 @@ class Lists:
         `user` is who the request itself describes, where nobody is to be read.
         """
         started = perf_counter()
-        if query.seen == "only" and user_id is None and user is None:
-            raise ProblemError(400, "seen: `only` needs a user", field="seen", allowed=["hide", "show"])
+        check_user(query, user_id is not None, user_id is not None or user is not None)
         replica = self._mirror.current
         anchor = None
         if about is not None:
@@ -103,6 +105,7 @@ class Lists:
         shown = b"" if query.page is None else cursors.decode(query.page, bound, wall_ms // 1000, fingerprints.SIZE)
         slate = Slate(
             wanted=_wanted(query, replica),
+            boosts=_boosts(query, replica),
             request_id=new_request_id(wall_ms, NOWHERE if user_id is None else self._partition_of(user_id)),
             surface=surface,
             query=query,
@@ -127,6 +130,8 @@ class Lists:
             slate.timing_ms["queue"] = round(waited_ms, 3)
             slate.max_scored = most_scored(waited_ms)
             await self._surfaces[surface].run(slate)
+        if slate.rung:
+            telemetry.RUNGS.labels(surface, slate.rung.told).inc()
         slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
         if user_id is not None:
             self._recent_users.append(user_id)
@@ -183,14 +188,25 @@ def _wanted(query: ListQuery, replica: Replica) -> Expression | None:
     return expression
 
 
+def _boosts(query: ListQuery, replica: Replica) -> tuple[Boost, ...]:
+    """Return by what scores are multiplied. Raise `ProblemError` for an attribute that no item has."""
+    given = boosts(query)
+    for boost in given:
+        try:
+            replica.attributes.check(boost.condition)
+        except ExpressionError as error:
+            raise not_understood(error, "booster") from error
+    return given
+
+
 def state_used(slate: Slate, mirror: Mirror) -> StateUsed:
     """Return how old what a finished slate was made from is."""
     user = slate.user
     age_ms = mirror.age_ms
-    source: Literal["redis", "memory", "last list", "none"] = "none"
+    source: Literal["redis", "memory", "last list", "request", "none"] = "none"
     user_ts = None
     if user is not None and slate.user_id is not None:
-        source = "redis" if user.from_redis else "memory"
+        source = "request" if slate.user_id is None else "redis" if user.from_redis else "memory"
         if user.profile is not None:
             user_ts = user.profile.last_ts or None
     if slate.last is not None:
@@ -216,10 +232,14 @@ def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> List
     for position, (slot, score, bits) in enumerate(columns):
         item = replica.item(slot) or Item(item_id=replica.item_id(slot))
         sources = slate.sources_of(bits)
-        title, genres, released = item.title, item.genres, item.release_date
         why = UNSET if explanation is None else explanation(position)
         told = reason(item, sources)
         slate.reasons.append(told)
+        if slate.query.fields:
+            wanted = {name: getattr(item, name) for name in slate.query.fields}
+            items.append(ListedItem(item.item_id, score, sources, told, position, explanation=why, **wanted))
+            continue
+        title, genres, released = item.title, item.genres, item.release_date
         # By position: these are twenty in every answer. NaN becomes null.
         items.append(ListedItem(item.item_id, score, sources, told, position, title, genres, released, why))
     return ListAnswer(

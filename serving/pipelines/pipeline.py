@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Protocol
 
 from serving.contract.answers import StageReport
-from serving.pipelines.ladder import BUDGET_MS
+from serving.pipelines.ladder import BUDGET_MS, LEAST_WAIT_MS
 from serving.pipelines.slate import Candidates, Slate
 from state.store import StoreUnavailableError
 
@@ -85,7 +85,7 @@ class Pipeline:
                 try:
                     waiting = stage.run(slate)
                     if waiting is not None:
-                        left_s = max(0.0, spent_at - perf_counter())
+                        left_s = max(LEAST_WAIT_MS / 1000, spent_at - perf_counter())
                         async with asyncio.timeout(min(scale * stage.deadline_ms / 1000, left_s)):
                             await waiting
                 except Exception as error:

@@ -14,6 +14,7 @@ _BY_SOURCE = {
     "matching": "Popular in what you asked for",
     "popular": "Popular now",
     "exploration": "New for you to try",
+    "taste": "In a genre that you like",
     "text": "Matches your search",
 }
 _N_GENRES = 3

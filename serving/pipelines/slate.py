@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from online_models.arrays import Slots
 from online_models.engine.context import Context
-from online_models.expressions import Expression
+from online_models.expressions import Boost, Expression
 from online_models.replica import Replica
 from online_models.rules import NO_RULES, ActiveRules
 from serving.contract.answers import RuleEffect, StageReport
@@ -18,6 +18,7 @@ from serving.contract.queries import ListQuery
 from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
 from serving.pipelines.ladder import BUDGET_MS, MAX_SCORED, Rung
+from state.records import Shown
 
 _NO_SLOTS = np.empty(0, np.int32)
 _log = logging.getLogger("serving")
@@ -84,6 +85,10 @@ class Slate:
     """Made to look at, and shown to nobody."""
     wanted: Expression | None = None
     """What items must fulfil."""
+    boosts: tuple[Boost, ...] = ()
+    """What multiplies scores."""
+    rotated: Shown | None = None
+    """What the user was shown lately, for a request that rotates."""
     anchor: int | None = None
     """Slot of the item that the list is about."""
     shown: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from online_models import sources
 from online_models.arrays import Slots
+from online_models.expressions import Labels
 from online_models.text_index import MAX_TERMS, TextIndex
 from serving.pipelines.slate import Slate
 
@@ -152,6 +153,31 @@ class TextMatch:
         slate.relevance = np.zeros(replica.n_slots)
         slate.relevance[slots] = found[known]
         return slots
+
+
+class Liked:
+    """Popular items of the genres that somebody likes who has not taken much yet: what was said at the beginning."""
+
+    name = "taste"
+
+    def __init__(self, k: int = 60, n_genres: int = 3, until: int = 5) -> None:
+        self._k = k
+        self._n_genres = n_genres
+        self._until = until
+        """Steps from which on the history speaks for itself."""
+
+    def retrieve(self, slate: Slate) -> Slots | None:
+        profile = None if slate.user is None else slate.user.profile
+        if profile is None or len(profile.recent) >= self._until:
+            return None
+        best = sorted(profile.affinity, key=profile.affinity.__getitem__, reverse=True)[: self._n_genres]
+        genres = tuple(sorted(genre for genre in best if profile.affinity[genre] > 0))
+        if not genres:
+            return None
+        where = slate.replica.matching(Labels("genre", "any", genres))
+        allowed = slate.allowed()
+        k = self._k + _n_to_drop(slate)
+        return slate.replica.popular(k, slate.now_ms, where=where if allowed is None else where & allowed)[0]
 
 
 class Consumed:

@@ -4,12 +4,17 @@ import asyncio
 
 import falcon.asgi
 import msgspec
+import numpy as np
 
 from online_models import activity
-from serving.contract.answers import ItemAnswer, Rejected
+from online_models.expressions import ExpressionError, parse
+from serving.contract import cursors
+from serving.contract.answers import CataloguePage, ItemAnswer, Rejected
 from serving.contract.bodies import MIB, one_or_many, read_body, send
+from serving.contract.openapi import ItemIds
 from serving.contract.problems import ProblemError
-from serving.contract.queries import NoQuery, parse_query, path_identifier
+from serving.contract.queries import CatalogueQuery, NoQuery, parse_query, path_identifier
+from serving.contract.wanted import not_understood
 from serving.kafka.event_log import Outbox
 from serving.memory.mirror import Mirror
 from serving.memory.users import Users
@@ -18,21 +23,23 @@ from state.entries import CATALOGUE, ITEM_ACTIVITY, activity_field
 from state.records import Activity, Item
 from state.store import AsyncStore, StoreUnavailableError
 from state.topics import ITEMS
-from state.validation import InvalidInputError, decode, parse_item
+from state.validation import MAX_ITEM_BYTES, InvalidInputError, decode, parse_item
 
 BODY_LIMIT = 16 * MIB
 BATCH_LIMIT = 50_000
 _SLICE = 250
 _patch_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ids_decoder = msgspec.json.Decoder(ItemIds)
 _encode = msgspec.json.Encoder().encode
 
 
 class Items:
     """Takes items, one or many; each is judged by itself."""
 
-    def __init__(self, outbox: Outbox, mirror: Mirror) -> None:
+    def __init__(self, outbox: Outbox, mirror: Mirror, entries: "Entries") -> None:
         self._outbox = outbox
         self._mirror = mirror
+        self._entries = entries
 
     async def on_put(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         parse_query(NoQuery, req.params)
@@ -60,6 +67,114 @@ class Items:
         for item in items:
             self._mirror.wrote(item.item_id, item)
         send(resp, batch_answer(delivery, positions, rejected), 202)
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        query = parse_query(CatalogueQuery, req.params)
+        after = "" if query.page is None else cursors.decode_place(query.page)
+        wanted = None
+        if query.filter is not None:
+            try:
+                wanted = parse(query.filter)
+                self._mirror.current.attributes.check(wanted)
+            except ExpressionError as error:
+                raise not_understood(error) from error
+        found = self._mirror.items_after(after, query.limit + 1, wanted)
+        more = len(found) > query.limit
+        found = found[: query.limit]
+        send(resp, CataloguePage(items=found, next=cursors.encode_place(found[-1].item_id) if more else None))
+
+    async def on_patch(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Replace the given fields of many items, each named by its `item_id`; each is judged by itself."""
+        parse_query(NoQuery, req.params)
+        raw_items = one_or_many(await read_body(req, BODY_LIMIT), "items", BATCH_LIMIT)
+        if raw_items is None:
+            raise InvalidInputError("items", "a list of items is needed; one item is changed at its own address")
+        rejected: dict[int, str] = {}
+        patches: dict[int, tuple[str, dict[str, msgspec.Raw]]] = {}
+        for index, raw in enumerate(raw_items):
+            try:
+                patch = decode(_patch_decoder, raw, MAX_ITEM_BYTES)
+                patches[index] = (_id_of(patch), patch)
+            except InvalidInputError as error:
+                rejected[index] = str(error)
+        known = await self._entries.get([item_id for item_id, _ in patches.values()])
+        changed: dict[int, tuple[str, Item | None]] = {}
+        for index, (item_id, patch) in patches.items():
+            if index % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+            item = known.get(item_id)
+            try:
+                if item is None:
+                    raise InvalidInputError("item_id", f"item {item_id!r} is not in the catalogue")
+                item = known[item_id] = patched(item, patch)  # an item that is there twice has both changes
+                changed[index] = (item_id, item)
+            except InvalidInputError as error:
+                rejected[index] = str(error)
+        await self._write(resp, changed, rejected)
+
+    async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Delete many items, named by their ids."""
+        parse_query(NoQuery, req.params)
+        item_ids = decode(_ids_decoder, await read_body(req, BODY_LIMIT), BODY_LIMIT).items
+        if len(item_ids) > BATCH_LIMIT:
+            raise ProblemError(413, f"items: {len(item_ids)} elements, at most {BATCH_LIMIT} at once", field="items")
+        known = await self._entries.get(item_ids)
+        rejected = {n: f"item_id: item {i!r} is not in the catalogue" for n, i in enumerate(item_ids) if i not in known}
+        await self._write(resp, {n: (i, None) for n, i in enumerate(item_ids) if n not in rejected}, rejected)
+
+    async def _write(
+        self, resp: falcon.asgi.Response, changed: dict[int, tuple[str, Item | None]], rejected: dict[int, str]
+    ) -> None:
+        """Send on what changed, by its index in the request; this worker's lists respect it at once."""
+        for item_id, item in changed.values():
+            self._mirror.wrote(item_id, item)
+        messages = [(item_id, None if item is None else _encode(item)) for item_id, item in changed.values()]
+        delivery = await deliver(self._outbox, ITEMS, messages)
+        refused = [Rejected(index, why) for index, why in rejected.items()]
+        send(resp, batch_answer(delivery, list(changed), refused), 202)
+
+
+class Entries:
+    """Catalogue entries as this process knows them, else as they are stored."""
+
+    def __init__(self, mirror: Mirror, store: AsyncStore, users: Users) -> None:
+        self._mirror = mirror
+        self._store = store
+        self._breaker = users.breaker
+
+    async def get(self, item_ids: list[str]) -> dict[str, Item]:
+        """Return those that there are. Raise `ProblemError` when some may be stored that cannot be read."""
+        known = {item_id: self._mirror.item(item_id) for item_id in item_ids}
+        missing = [i for i, item in known.items() if item is None and i not in self._mirror.withheld]
+        if missing:
+            try:
+                known |= await self._breaker.call(lambda: self._store.get_rows(CATALOGUE, missing))
+            except StoreUnavailableError as error:
+                raise ProblemError(
+                    404, f"items: {len(missing)} are not known here, such as {missing[0]!r}, and {error}", field="items"
+                ) from error
+        return {item_id: item for item_id, item in known.items() if item is not None}
+
+
+def _id_of(patch: dict[str, msgspec.Raw]) -> str:
+    if "item_id" not in patch:
+        raise InvalidInputError("item_id", "is needed to know which item is meant")
+    try:
+        return msgspec.json.decode(patch["item_id"], type=str)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError("item_id", str(error)) from error
+
+
+def patched(item: Item, patch: dict[str, msgspec.Raw]) -> Item:
+    """Return the item with the given fields replaced (RFC 7396: null takes a field's value away).
+
+    Raise `InvalidInputError` for what is no item then, or another one.
+    """
+    fields: dict[str, msgspec.Raw] = _patch_decoder.decode(_encode(item)) | patch
+    changed = parse_item(_encode({name: value for name, value in fields.items() if bytes(value) != b"null"}))
+    if changed.item_id != item.item_id:
+        raise InvalidInputError("item_id", f"is {changed.item_id!r} in the body and {item.item_id!r} in the path")
+    return changed
 
 
 class OneItem:
@@ -94,22 +209,22 @@ class OneItem:
                 **known | {"item_id": item_id},
                 counts=total.counts,
                 windows=activity.windows(total, now_ms),
+                servable=self._servable(item_id),
                 degraded=degraded,
             ),
         )
+
+    def _servable(self, item_id: str) -> bool:
+        replica = self._mirror.current
+        slot = replica.slot(item_id)
+        return slot is not None and item_id not in self._mirror.withheld and bool(replica.servable(np.array([slot]))[0])
 
     async def on_patch(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, item_id: str) -> None:
         """Replace the given fields (RFC 7396: null takes a field's value away)."""
         parse_query(NoQuery, req.params)
         path_identifier("item_id", item_id)
         patch = decode(_patch_decoder, await read_body(req, BODY_LIMIT), BODY_LIMIT)
-        item = await self._known(item_id)
-        fields: dict[str, msgspec.Raw] = _patch_decoder.decode(_encode(item)) | patch
-        fields = {name: value for name, value in fields.items() if bytes(value) != b"null"}
-        changed = parse_item(_encode(fields))
-        if changed.item_id != item_id:
-            raise InvalidInputError("item_id", f"is {changed.item_id!r} in the body and {item_id!r} in the path")
-        await self._write(resp, item_id, changed)
+        await self._write(resp, item_id, patched(await self._known(item_id), patch))
 
     async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, item_id: str) -> None:
         parse_query(NoQuery, req.params)

@@ -15,6 +15,7 @@ from serving.contract.queries import RecommendationQuery, parse_query, path_iden
 from serving.memory.live_users import Follower, LiveUsers
 from serving.memory.users import Users
 from serving.pipelines.lists import Lists
+from serving.resources.users import check_surface, recommend
 from state.store import StoreUnavailableError
 
 MOST_CONNECTIONS = 10_000
@@ -48,7 +49,8 @@ class LiveRecommendations:
         if self._live.n_followers >= self._most:
             raise ProblemError(429, f"{self._most} live lists are open here, and no more are taken", retry_after_s=5)
         # Whatever this refuses is refused before the stream begins.
-        self._lists.check(query)
+        check_surface(query)
+        self._lists.check(query, query.item)
         resp.set_header("x-accel-buffering", "no")  # proxies must not hold events back
         resp.sse = self._events(query, user_id, req.get_header("last-event-id"))
 
@@ -72,7 +74,7 @@ class LiveRecommendations:
                 version = await self._version(user_id)
                 if version != told:
                     try:
-                        answer = await self._lists.answer(query.surface, query, user_id=user_id)
+                        answer = await recommend(self._lists, query, user_id)
                     except ProblemError as error:  # the catalogue has changed: no item has the attribute any more
                         yield SSEvent(event="problem", text=error.detail)
                         return

@@ -1,4 +1,4 @@
-"""The storefront at `/` and its files: read from the package once, named by their content, cached by browsers."""
+"""The storefront at `/`, the dashboard, and their files: read once, named by their content, cached by browsers."""
 
 import hashlib
 from importlib import resources
@@ -11,7 +11,8 @@ from serving.contract.queries import NoQuery, parse_query
 
 ASSETS = "/assets"
 _PLACE = b"{{assets}}"
-_INDEX = "index.html"
+STOREFRONT = "index.html"
+DASHBOARD = "dashboard.html"
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _REVALIDATE = "no-cache"
 _FOREVER = "public, max-age=31536000, immutable"
@@ -45,8 +46,8 @@ class File:
         resp.data = self.content
 
 
-def load() -> tuple[File, dict[str, File], str]:
-    """Return the page, the files beside it by name, and their common version, which is part of their addresses."""
+def load() -> tuple[dict[str, File], dict[str, File], str]:
+    """Return the pages and the files beside them by name, and the version that is part of the files' addresses."""
     folder = resources.files("serving").joinpath("pages")
     files = {
         entry.name: File(entry.read_bytes(), _TYPES[entry.name.rpartition(".")[2]], _FOREVER)
@@ -55,12 +56,15 @@ def load() -> tuple[File, dict[str, File], str]:
     }
     names = "".join(f"{name} {file.version}\n" for name, file in sorted(files.items()))
     version = hashlib.sha256(names.encode()).hexdigest()[:16]
-    page = folder.joinpath(_INDEX).read_bytes().replace(_PLACE, f"{ASSETS}/{version}".encode())
-    return File(page, falcon.MEDIA_HTML, _REVALIDATE), files, version
+    found = {
+        name: folder.joinpath(name).read_bytes().replace(_PLACE, f"{ASSETS}/{version}".encode())
+        for name in (STOREFRONT, DASHBOARD)
+    }
+    return {name: File(page, falcon.MEDIA_HTML, _REVALIDATE) for name, page in found.items()}, files, version
 
 
-class Storefront:
-    """The page itself: always asked for again, answered with 304 when it is the same."""
+class Page:
+    """A page itself: always asked for again, answered with 304 when it is the same."""
 
     def __init__(self, page: File) -> None:
         self._page = page

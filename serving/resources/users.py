@@ -3,14 +3,15 @@
 import time
 import uuid
 from collections import OrderedDict
+from typing import Any
 
 import falcon.asgi
 import msgspec
 
 from online_models import activity, profiles
-from serving.contract.answers import EraseAnswer, FeedbackAnswer, UserAnswer
+from serving.contract.answers import EraseAnswer, FeedbackAnswer, ListAnswer, UserAnswer
 from serving.contract.bodies import read_body, send
-from serving.contract.feedback import BODY_LIMIT, parse_feedback
+from serving.contract.feedback import BODY_LIMIT, parse_feedback, parse_onboarding
 from serving.contract.problems import ProblemError
 from serving.contract.queries import NoQuery, RecommendationQuery, parse_query, path_identifier
 from serving.kafka.event_log import Delivery, Outbox
@@ -37,13 +38,20 @@ class Recommendations:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
         query = parse_query(RecommendationQuery, req.params)
         path_identifier("user_id", user_id)
-        for name, given, surface in (("item", query.item, "because"), ("window", query.window, "trending")):
-            if given is not None and query.surface != surface:
-                raise ProblemError(400, f"{name}: belongs to surface={surface}", field=name, allowed=[])
-        answer = await self._lists.answer(
-            query.surface, query, user_id=user_id, about=query.item, window=query.window or "1h"
-        )
-        send(resp, answer)
+        check_surface(query)
+        send(resp, await recommend(self._lists, query, user_id))
+
+
+def check_surface(query: RecommendationQuery) -> None:
+    """Raise `ProblemError` for a parameter of another surface."""
+    for name, given, surface in (("item", query.item, "because"), ("window", query.window, "trending")):
+        if given is not None and query.surface != surface:
+            raise ProblemError(400, f"{name}: belongs to surface={surface}", field=name, allowed=[])
+
+
+async def recommend(lists: Lists, query: RecommendationQuery, user_id: str) -> ListAnswer:
+    """Return the list that a user asks for. Raise `ProblemError`."""
+    return await lists.answer(query.surface, query, user_id=user_id, about=query.item, window=query.window or "1h")
 
 
 class Times:
@@ -73,10 +81,14 @@ class UserFeedback:
         parse_query(NoQuery, req.params)
         path_identifier("user_id", user_id)
         feedback = parse_feedback(await read_body(req, BODY_LIMIT))
-        now_ms = int(time.time() * 1000)
         given = {name: value for name, value in msgspec.structs.asdict(feedback).items() if value is not None}
+        send(resp, await self._take(user_id, given), 202)
+
+    async def _take(self, user_id: str, given: dict[str, Any]) -> FeedbackAnswer:
+        """Make an event of it; it is in the user's next list."""
+        now_ms = int(time.time() * 1000)
         given.setdefault("event_id", uuid.uuid4().hex)
-        if feedback.ts is None:
+        if "ts" not in given:
             given["ts"] = self._times.next(user_id, now_ms)
         raw = _encode(given | {"user_id": user_id})
         event = parse_event(raw, now_ms)
@@ -84,7 +96,20 @@ class UserFeedback:
         trouble = await self._users.add_feedback(clean(event))
         delivery = await deliver(self._outbox, EVENTS, [(user_id, raw)])
         degraded = _degraded(trouble, delivery)
-        send(resp, FeedbackAnswer(event_id=event.event_id, pending=delivery.n_pending, degraded=degraded), 202)
+        return FeedbackAnswer(event_id=event.event_id, pending=delivery.n_pending, degraded=degraded)
+
+
+class UserOnboarding(UserFeedback):
+    """What a new user says of the own taste: in the next list, too."""
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, user_id: str) -> None:
+        parse_query(NoQuery, req.params)
+        path_identifier("user_id", user_id)
+        answers = parse_onboarding(await read_body(req, BODY_LIMIT))
+        about = {"event_id": answers.event_id, "ts": answers.ts, "session_id": answers.session_id}
+        given = {name: value for name, value in about.items() if value is not None}
+        context = {"genres": answers.genres, "items": answers.items}
+        send(resp, await self._take(user_id, given | {"type": "onboarding", "context": context}), 202)
 
 
 def _degraded(trouble: str | None, delivery: Delivery) -> dict[str, str] | None:

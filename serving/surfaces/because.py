@@ -5,13 +5,16 @@ from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, S
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.sources import Matching, Model, Pinned, Popular, Promoted
 from serving.pipelines.stages import (
+    Adjust,
     Boost,
     Drop,
     Hydrate,
     HydrateUser,
     NewestTaken,
     Rank,
+    ReadShown,
     ReadUser,
+    RememberShown,
     Rerank,
     Retrieve,
     Score,
@@ -25,6 +28,7 @@ def because(parts: Parts) -> Pipeline:
     return Pipeline(
         "because",
         ReadUser(parts.users),
+        ReadShown(parts.rotation),
         NewestTaken(),
         Hydrate(),
         Retrieve(
@@ -40,10 +44,11 @@ def because(parts: Parts) -> Pipeline:
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         HydrateUser(),
         Score(),
+        Adjust(),
         Boost(),
         Rank(),
         Rerank(),
         Select(),
-        afterwards=(parts.impressions,),
+        afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,
     )

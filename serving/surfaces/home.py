@@ -3,8 +3,21 @@
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
 from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import PER_SOURCE, Consumed, Matching, Model, Pinned, Popular, Promoted
-from serving.pipelines.stages import Boost, Drop, Hydrate, Rank, ReadUser, Rerank, Retrieve, Score, Select
+from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Pinned, Popular, Promoted
+from serving.pipelines.stages import (
+    Adjust,
+    Boost,
+    Drop,
+    Hydrate,
+    Rank,
+    ReadShown,
+    ReadUser,
+    RememberShown,
+    Rerank,
+    Retrieve,
+    Score,
+    Select,
+)
 from serving.surfaces.parts import Parts
 
 
@@ -13,12 +26,14 @@ def home(parts: Parts) -> Pipeline:
     return Pipeline(
         "home",
         ReadUser(parts.users, parts.lists),
+        ReadShown(parts.rotation),
         Hydrate(),
         Retrieve(
             Pinned(),
             Promoted(),
             Consumed(),
             Matching(),
+            Liked(),
             Model(Covisited(k=150)),
             Model(Trending(k=100)),
             Model(Collaborative(k=100, k_sharp=60)),
@@ -30,10 +45,11 @@ def home(parts: Parts) -> Pipeline:
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(parts.lists),
+        Adjust(),
         Boost(),
         Rank(),
         Rerank(),
         Select(),
-        afterwards=(parts.impressions,),
+        afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,
     )

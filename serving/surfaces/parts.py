@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from online_models.text_index import TextIndex
 from serving.memory.last_lists import LastLists
+from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.pipeline import StageObserver
@@ -20,5 +21,6 @@ class Parts:
     text: TextIndex
     lists: LastLists
     """What was last ranked for whom."""
+    rotation: Rotation
     impressions: ImpressionLog
     observe: StageObserver

@@ -3,7 +3,21 @@
 from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.sources import TextMatch
-from serving.pipelines.stages import BlendText, Boost, Drop, Hydrate, Rank, ReadUser, Rerank, Retrieve, Score, Select
+from serving.pipelines.stages import (
+    Adjust,
+    BlendText,
+    Boost,
+    Drop,
+    Hydrate,
+    Rank,
+    ReadShown,
+    ReadUser,
+    RememberShown,
+    Rerank,
+    Retrieve,
+    Score,
+    Select,
+)
 from serving.surfaces.parts import Parts
 
 
@@ -12,15 +26,17 @@ def search(parts: Parts) -> Pipeline:
     return Pipeline(
         "search",
         ReadUser(parts.users),
+        ReadShown(parts.rotation),
         Hydrate(),
         Retrieve(TextMatch(parts.text)),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
         BlendText(),
+        Adjust(),
         Boost(),
         Rank(),
         Rerank(),
         Select(),
-        afterwards=(parts.impressions,),
+        afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,
     )

@@ -3,8 +3,8 @@
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
 from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import PER_SOURCE, Consumed, Matching, Model, Pinned, Popular, Promoted
-from serving.pipelines.stages import Boost, Drop, Hydrate, Rank, Rerank, Retrieve, Score, Select
+from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Pinned, Popular, Promoted
+from serving.pipelines.stages import Adjust, Boost, Drop, Hydrate, Rank, Rerank, Retrieve, Score, Select
 from serving.surfaces.parts import Parts
 
 
@@ -18,6 +18,7 @@ def session(parts: Parts) -> Pipeline:
             Promoted(),
             Consumed(),
             Matching(),
+            Liked(),
             Model(Covisited(k=150)),
             Model(Trending(k=100)),
             Model(Session(k=60)),
@@ -28,6 +29,7 @@ def session(parts: Parts) -> Pipeline:
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
+        Adjust(),
         Boost(),
         Rank(),
         Rerank(),

@@ -4,7 +4,20 @@ from online_models.sources import Alike, Covisited, Nearest, Session
 from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.sources import Matching, Model, Pinned, Popular, Promoted
-from serving.pipelines.stages import Boost, Drop, Hydrate, Rank, ReadUser, Rerank, Retrieve, Score, Select
+from serving.pipelines.stages import (
+    Adjust,
+    Boost,
+    Drop,
+    Hydrate,
+    Rank,
+    ReadShown,
+    ReadUser,
+    RememberShown,
+    Rerank,
+    Retrieve,
+    Score,
+    Select,
+)
 from serving.surfaces.parts import Parts
 
 
@@ -13,6 +26,7 @@ def similar(parts: Parts) -> Pipeline:
     return Pipeline(
         "similar",
         ReadUser(parts.users),
+        ReadShown(parts.rotation),
         Hydrate(),
         Retrieve(
             Pinned(),
@@ -26,10 +40,11 @@ def similar(parts: Parts) -> Pipeline:
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
+        Adjust(),
         Boost(),
         Rank(),
         Rerank(),
         Select(),
-        afterwards=(parts.impressions,),
+        afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,
     )

@@ -3,7 +3,19 @@
 from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.sources import Consumed, Pinned, Popular, Promoted, Trending
-from serving.pipelines.stages import Boost, Drop, Rank, ReadUser, Rerank, Retrieve, ScoreBy, Select
+from serving.pipelines.stages import (
+    Adjust,
+    Boost,
+    Drop,
+    Rank,
+    ReadShown,
+    ReadUser,
+    RememberShown,
+    Rerank,
+    Retrieve,
+    ScoreBy,
+    Select,
+)
 from serving.surfaces.parts import Parts
 
 
@@ -12,13 +24,15 @@ def trending(parts: Parts) -> Pipeline:
     return Pipeline(
         "trending",
         ReadUser(parts.users),
+        ReadShown(parts.rotation),
         Retrieve(Pinned(), Promoted(), Consumed(), Trending(), Popular()),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         ScoreBy(Trending()),
+        Adjust(),
         Boost(),
         Rank(),
         Rerank(),
         Select(),
-        afterwards=(parts.impressions,),
+        afterwards=(parts.impressions, RememberShown(parts.rotation)),
         observe=parts.observe,
     )

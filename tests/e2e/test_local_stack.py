@@ -18,7 +18,7 @@ from ops.stack.home import project_root
 from ops.stack.supervisor import STACK_VARIABLE
 from state.settings import Settings
 
-PARTS = ["kafka", "redis", "clean", "metrics", "catalogue", "attribution", "features", "lake", "learn", "serving"]
+PARTS = ["kafka", "redis", "clean", "catalogue", "attribution", "metrics", "features", "lake", "learn", "serving"]
 SOON = timedelta(seconds=20)
 
 

@@ -85,11 +85,11 @@ class Retrieve:
 
     name = "retrieve"
     deadline_ms = 20.0
-    skippable = True
 
     def __init__(self, *sources: Source, lists: LastLists | None = None) -> None:
         self._sources = sources
         self._lists = lists
+        self.skippable = lists is not None  # who searches is not served by what is popular
 
     def run(self, slate: Slate) -> None:
         if slate.last is not None:

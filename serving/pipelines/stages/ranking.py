@@ -43,7 +43,7 @@ class Boost:
 
     name = "boost"
     deadline_ms = 5.0
-    skippable = True
+    skippable = False
 
     def run(self, slate: Slate) -> None:
         boosts = slate.rules.boosts(slate.surface)
@@ -70,7 +70,7 @@ class Rerank:
 
     name = "rerank"
     deadline_ms = 10.0
-    skippable = True
+    skippable = False
 
     def run(self, slate: Slate) -> None:
         if not len(slate.candidates):
@@ -230,7 +230,9 @@ class Select:
     skippable = False
 
     def run(self, slate: Slate) -> None:
-        slate.has_more = len(slate.candidates) > slate.query.limit
+        # What is far behind the best is not listed; the rest would be far behind another best.
+        slate.has_more |= len(slate.candidates) > slate.query.limit
+        slate.has_more &= not slate.query.min_relevance
         slate.candidates = slate.candidates.take(slice(slate.query.limit))
 
     fallback = run

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable
 
 from serving.memory.last_lists import LastLists
+from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.ladder import Rung
 from serving.pipelines.slate import Slate
@@ -61,3 +62,38 @@ class NewestTaken:
 
     def fallback(self, slate: Slate) -> None:
         """The list is about the whole history."""
+
+
+class ReadShown:
+    """Reads what the user was shown lately, for a list that rotates; without Redis, the list does not rotate."""
+
+    name = "rotation"
+    deadline_ms = 20.0
+    skippable = True
+
+    def __init__(self, rotation: Rotation) -> None:
+        self._rotation = rotation
+
+    def run(self, slate: Slate) -> Awaitable[None] | None:
+        if not slate.query.rotation or slate.user_id is None:
+            return None
+        return self._read(slate, slate.user_id)
+
+    async def _read(self, slate: Slate, user_id: str) -> None:
+        slate.rotated = await self._rotation.read(user_id)
+        slate.notes["shown"] = len(slate.rotated.items)
+
+    def fallback(self, slate: Slate) -> None:
+        """Nothing is known to have been shown."""
+
+
+class RememberShown:
+    """Afterwards: what a list that rotates has shown."""
+
+    def __init__(self, rotation: Rotation) -> None:
+        self._rotation = rotation
+
+    def follow_up(self, slate: Slate) -> None:
+        if slate.rotated is not None and slate.user_id is not None:
+            shown = [slate.replica.item_id(slot) for slot in slate.candidates.slots.tolist()]
+            self._rotation.add(slate.user_id, slate.rotated, shown, slate.wall_ms)

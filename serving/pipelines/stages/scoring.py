@@ -1,12 +1,13 @@
 """Giving candidates their scores."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.scorer import Scorer
-from serving.memory.last_lists import LastLists
+from serving.memory.last_lists import LastList, LastLists
 from serving.pipelines.ladder import MAX_SCORED, Rung
 from serving.pipelines.slate import Candidates, Slate
 from serving.pipelines.sources import Popular, ScoredSource
@@ -26,9 +27,11 @@ class Score:
         if slate.last is not None:
             return  # recalled with its scores
         assert slate.context is not None
-        if slate.max_scored < min(MAX_SCORED, len(slate.candidates)):
-            slate.degraded["load"] = f"only {slate.max_scored} candidates were scored"
-        candidates = slate.candidates.first(slate.max_scored)
+        n_scored = max(slate.max_scored, slate.query.limit)
+        if n_scored < min(MAX_SCORED, len(slate.candidates)):
+            slate.degraded["load"] = f"only {n_scored} candidates were scored"
+        slate.has_more = len(slate.candidates) > n_scored
+        candidates = slate.candidates.first(n_scored)
         features = slate.replica.features(slate.context, candidates.slots)
         mean = Scorer.list_mean(features) if len(candidates) else None
         scores = slate.replica.score(features, mean).astype(np.float64)
@@ -48,16 +51,8 @@ class Score:
             return
         if lists.wants(slate.user_id, slate.surface):
             found = slate.candidates
-            lists.put(
-                slate.user_id,
-                slate.surface,
-                slate.replica,
-                found.slots,
-                found.sources,
-                found.scores,
-                slate.source_names,
-                slate.model,
-            )
+            last = LastList(found.slots, found.sources, found.scores, slate.source_names, slate.model, time.monotonic())
+            lists.put(slate.user_id, slate.surface, slate.replica, last)
 
     def fallback(self, slate: Slate) -> None:
         """Popularity orders what the ranker did not."""

@@ -10,10 +10,9 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from flows.windowed_sums import cut_of, dimensions_of
 from ops.stack.children import Child
 from state.entries import METRIC_WINDOWS, metric_window_id
-from state.metrics import BY_NAME, WIDTHS, merged, score_bin
+from state.metrics import BY_NAME, WIDTHS, cut_of, dimensions_of, merged, score_bin
 from state.records import CleanEvent, Example, Impression
 from state.redis_store import RedisStore
 from state.settings import Settings
@@ -34,7 +33,13 @@ class Metrics:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._producer = Producer({"bootstrap.servers": settings.kafka_brokers, "partitioner": PARTITIONER})
+        self._producer = Producer(
+            {
+                "bootstrap.servers": settings.kafka_brokers,
+                "partitioner": PARTITIONER,
+                "enable.idempotence": True,  # else messages that are sent again come out of order
+            }
+        )
         self._consumer = Consumer({"bootstrap.servers": settings.kafka_brokers, "group.id": "test"})
         self._consumer.assign([TopicPartition(METRICS.full_name(settings), 0, 0)])
         self._newest: dict[tuple[object, ...], Counter[str]] = {}

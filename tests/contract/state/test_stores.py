@@ -9,9 +9,19 @@ from dataclasses import dataclass
 import pytest
 
 from state.control import ControlDocument, version_field
-from state.entries import CATALOGUE, CONTROL, CONTROL_HISTORY, ITEM_ACTIVITY, SESSION, USER_PROFILE
+from state.entries import (
+    CATALOGUE,
+    CONTROL,
+    CONTROL_HISTORY,
+    ITEM_ACTIVITY,
+    METRIC_WINDOWS,
+    SESSION,
+    SHOWN,
+    USER_PROFILE,
+    metric_window_id,
+)
 from state.memory_store import AsyncMemoryStore, MemoryStore
-from state.records import Activity, CleanEvent, Item, SessionProfile, UserProfile, Watermark
+from state.records import Activity, CleanEvent, Item, MetricWindow, SessionProfile, Shown, UserProfile, Watermark
 from state.redis_store import AsyncRedisStore, RedisStore
 from state.settings import Settings
 from state.store import AsyncStore, Changes, StateLostError, Store, TableChanges
@@ -95,6 +105,17 @@ async def test_entries_are_read_in_the_order_asked_for(stores: Stores) -> None:
     assert [p and p.last_ts for p in found] == [*reversed(range(len(ODD_IDS))), None, 0]
     for number, user in enumerate(ODD_IDS):
         assert (await stores.serving.get(USER_PROFILE, user)) == profile(number)
+
+
+async def test_serving_reads_many_entries_too(stores: Stores) -> None:
+    changes = Changes()
+    window = MetricWindow(final=True, sums={"surface=home": {"slates": 3}})
+    for start in (1, 2):
+        changes.put(METRIC_WINDOWS[60_000], metric_window_id("slates", start, 0), window)
+    stores.flow.commit(changes)
+    asked = [metric_window_id("slates", start, 0) for start in (2, 9, 1)]
+    assert await stores.serving.get_many(METRIC_WINDOWS[60_000], asked) == [window, None, window]
+    assert await stores.serving.get_many(METRIC_WINDOWS[60_000], []) == []
 
 
 async def test_rows_are_read_by_name_and_scanned_once_each(stores: Stores) -> None:
@@ -334,6 +355,19 @@ async def test_namespaces_are_apart(new_stores: Callable[[], Stores]) -> None:
         assert theirs.flow.watermarks("features") == {}
         assert (await theirs.serving.user_state("u")).pending == []
         assert await anext(changes) == TableChanges({})
+
+
+@pytest.mark.parametrize("user_id", ODD_IDS)
+async def test_what_serving_puts_it_gets_until_a_flow_deletes_it(stores: Stores, user_id: str) -> None:
+    """R4, R27"""
+    assert await stores.serving.get(SHOWN, user_id) is None
+    for shown in (Shown(["a"], [1]), Shown(["a", "b"], [1, 2])):
+        await stores.serving.put(SHOWN, user_id, shown)
+        assert await stores.serving.get(SHOWN, user_id) == shown
+    changes = Changes()
+    changes.delete(SHOWN, user_id)
+    stores.flow.commit(changes)
+    assert await stores.serving.get(SHOWN, user_id) is None
 
 
 def a_document(version: int) -> ControlDocument:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.windowed_sums import LATE, Where, WindowedSums, WindowSums, cut_of, dimensions_of
-from state.metrics import WIDTHS
+from flows.windowed_sums import LATE, Where, WindowedSums, WindowSums
+from state.metrics import WIDTHS, cut_of, dimensions_of
 
 MINUTE = 60_000
 FIVE, HOUR = 5 * MINUTE, 60 * MINUTE

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online_models.attributes import Attributes
-from online_models.expressions import MAX_TERMS, ExpressionError, parse
+from online_models.expressions import MAX_TERMS, Any_, Comparison, ExpressionError, parse, parse_boosts
 from state.records import Item
 
 Meaning = Callable[[Item], bool]
@@ -147,3 +147,21 @@ def test_an_expression_has_bounds() -> None:
         parse("price=1 or " * MAX_TERMS + "price=2")
     with pytest.raises(ExpressionError):
         parse("(" * 5000)
+
+
+def test_boosts_are_factors_with_conditions() -> None:
+    """R9"""
+    two, half = parse_boosts('2 if genre:any(Drama,War) or title="if, and", 0.5 IF price>20')
+    assert (two.factor, half.factor) == (2.0, 0.5)
+    assert isinstance(two.condition, Any_)
+    assert isinstance(two.condition.parts[1], Comparison)
+    assert two.condition.parts[1].value == "if, and"
+    assert isinstance(half.condition, Comparison)
+    assert half.condition.value == "20"
+
+
+@pytest.mark.parametrize("text", ["", "2", "2 if", "if genre=War", "2 if a=b 3 if a=b", "x if a=b", "2e9 if a=b"])
+def test_boosts_that_mean_nothing_are_refused(text: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        parse_boosts(text)
+    assert caught.value.allowed

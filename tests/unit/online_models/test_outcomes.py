@@ -38,7 +38,15 @@ def test_outcome_is_read_as_label(
 
 def test_feedback_is_what_the_user_says_explicitly() -> None:
     """R5."""
-    assert {t for t in EVENT_TYPES if is_feedback(t)} == {"like", "dislike", "save", "hide", "rating", "undo"}
+    assert {t for t in EVENT_TYPES if is_feedback(t)} == {
+        "like",
+        "dislike",
+        "save",
+        "hide",
+        "rating",
+        "undo",
+        "onboarding",
+    }
 
 
 def test_hiding_or_seeing_an_item_in_a_list_does_not_consume_it() -> None:

@@ -17,7 +17,7 @@ from state.entries import CATALOGUE, ITEM_ACTIVITY, MODEL, USER_PROFILE, activit
 from state.memory_store import AsyncMemoryStore, MemoryStore
 from state.records import Event, Impression, Item
 from state.settings import Settings
-from state.topics import EVENTS, IMPRESSIONS, ITEMS
+from state.topics import CONTROL, EVENTS, IMPRESSIONS, ITEMS
 
 _json = msgspec.json.Encoder().encode
 _ENOUGH = 1000
@@ -127,6 +127,13 @@ async def test_a_click_on_a_shown_list_teaches_the_ranker(system: System) -> Non
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+def test_rules_do_not_keep_the_flows_busy(system: System) -> None:
+    """R9: nobody reads the log of control documents here; what waits in it would be looked at for ever."""
+    system.log.append(CONTROL, b"rules/1", b"a document")
+    system.settle()
+    assert system.log.n_waiting == 0
 
 
 def test_a_full_log_takes_no_more(system: System) -> None:

@@ -90,9 +90,25 @@ class LosableStore(AsyncMemoryStore):
         self._check()
         await super().add_overlay(*events)
 
+    async def get(self, entry: Any, entity_id: str) -> Any:
+        self._check()
+        return await super().get(entry, entity_id)
+
+    async def put(self, entry: Any, entity_id: str, value: Any) -> None:
+        self._check()
+        await super().put(entry, entity_id, value)
+
     async def get_rows(self, table: Any, fields: Sequence[str]) -> Any:
         self._check()
         return await super().get_rows(table, fields)
+
+    async def get_many(self, entry: Any, entity_ids: Sequence[str]) -> Any:
+        self._check()
+        return await super().get_many(entry, entity_ids)
+
+    async def watermarks(self, flow: str) -> Any:
+        self._check()
+        return await super().watermarks(flow)
 
     async def ping(self) -> None:
         self._check()
@@ -107,7 +123,7 @@ class System:
         self.flows = MemoryStore()
         self.store = LosableStore(self.flows)
         self.log = FakeLog()
-        self.settings = Settings(home=tmp_path)
+        self.settings = Settings(home=tmp_path, request_budget_ms=60_000)
         changes = Changes()
         for n in range(60):
             item = Item(item_id=f"m{n}", title=f"Title {n}", genres=["War"] if n % 6 == 0 else ["Drama", f"G{n % 7}"])

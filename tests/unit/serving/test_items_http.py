@@ -1,5 +1,7 @@
 """`/v1/items`: the catalogue over HTTP."""
 
+from typing import Any
+
 import msgspec
 
 from state.entries import ITEM_ACTIVITY, activity_field
@@ -58,3 +60,49 @@ async def test_an_item_tells_its_activity_over_all_partitions_at_stream_time(sys
         status, item = await system.call("GET", f"/v1/items/{item_id}")
         assert (status, item["counts"]) == (200, {"click": 2})
         assert item["windows"] == {"5m": {"click": 1}, "1h": {"click": 2}, "1d": {"click": 2}}
+
+
+async def test_the_catalogue_is_gone_through_in_order(system: System) -> None:
+    """R3: also while items come and go."""
+    found: list[str] = []
+    params: dict[str, Any] = {"limit": 7}
+    while True:
+        status, answer = await system.call("GET", "/v1/items", **params)
+        assert status == 200
+        found += [item["item_id"] for item in answer["items"]]
+        if answer["next"] is None:
+            break
+        params["page"] = answer["next"]
+        await system.call("DELETE", "/v1/items/m9")
+    assert found == sorted(f"m{n}" for n in range(60) if n != 9)
+    status, answer = await system.call("GET", "/v1/items", filter="genre=War", limit=1000)
+    assert ([item["item_id"] for item in answer["items"]], answer["next"]) == (
+        sorted(f"m{n}" for n in range(0, 60, 6)),
+        None,
+    )
+    for params in ({"page": "x"}, {"page": "bTE"}, {"filter": "colour=1"}, {"limit": 1001}, {"after": "m1"}):
+        status, problem = await system.call("GET", "/v1/items", **params)
+        assert (status, problem["field"]) == (400, next(iter(params)))
+
+
+async def test_many_items_are_changed_and_deleted_at_once(system: System) -> None:
+    """R9"""
+    patches = [
+        {"item_id": "m1", "price": 2.5},
+        {"item_id": "nope", "price": 1},
+        {"item_id": "m2", "price": "dear"},
+        {"price": 1},
+        {"item_id": "m1", "status": "hidden"},
+    ]
+    status, answer = await system.call("PATCH", "/v1/items", {"items": patches})
+    assert (status, answer["accepted"], [r["index"] for r in answer["rejected"]]) == (202, 2, [1, 2, 3])
+    assert "m1" not in await system.ids("u1", limit=60)
+    sent = [msgspec.json.decode(value or b"", type=Item) for _, _, value in system.log.events.sent]
+    assert [(item.price, item.status) for item in sent] == [(2.5, "active"), (2.5, "hidden")]
+    status, answer = await system.call("DELETE", "/v1/items", {"items": ["m3", "nope", "m4"]})
+    assert (status, answer["accepted"], [r["index"] for r in answer["rejected"]]) == (202, 2, [1])
+    assert not {"m3", "m4"} & set(await system.ids("u1", limit=60))
+    assert [value for _, _, value in system.log.events.sent[2:]] == [None, None]
+    for method, body in (("PATCH", {"item_id": "m5"}), ("DELETE", {"items": "m5"}), ("DELETE", {"ids": []})):
+        status, problem = await system.call(method, "/v1/items", body)
+        assert (status, problem["field"]) == (400, "ids" if "ids" in body else "items")

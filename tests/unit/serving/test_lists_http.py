@@ -133,7 +133,9 @@ async def test_explain_tells_what_each_stage_kept_and_dropped(system: System) ->
     """R10"""
     _, answer = await system.call("GET", "/v1/users/u1/recommendations", limit=5, explain="true", exclude="m1")
     stages = {report["stage"]: report for report in answer["explain"]}
-    assert list(stages) == ["user", "hydrate", "retrieve", "filter", "score", "boost", "rank", "rerank", "select"]
+    assert list(stages) == [
+        "user", "rotation", "hydrate", "retrieve", "filter", "score", "adjust", "boost", "rank", "rerank", "select",
+    ]  # fmt: skip
     assert stages["filter"]["notes"]["excluded"] == 1
     assert stages["filter"]["n_in"] - stages["filter"]["n_out"] == 1
     assert stages["select"]["n_out"] == 5

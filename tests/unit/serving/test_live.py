@@ -86,7 +86,7 @@ async def test_a_list_comes_at_once_and_again_with_each_change(system: System) -
         second, answer = await stream.list()
         assert (answer["state"]["pending"], second) != (0, first)
         changes = Changes()
-        changes.put(USER_PROFILE, "u1", UserProfile(recent=[RecentItem("m2", "click", 5)], seen={"m2": 5}, last_ts=5))
+        changes.put(USER_PROFILE, "u1", UserProfile(recent=[RecentItem("m2", 5, "click")], seen={"m2": 5}, last_ts=5))
         system.flows.commit(changes)
         third, answer = await stream.list()
         assert third not in (first, second)
@@ -170,6 +170,8 @@ async def test_what_a_list_refuses_is_refused_before_the_stream(system: System) 
     for params in ({"limit": "0"}, {"surface": "nothing"}, {"filter": "nothing=1"}, {"what": "1"}):
         status, problem = await system.call("GET", LIVE, **params)
         assert (status, problem["field"]) == (400, next(iter(params)))
+    assert (await system.call("GET", LIVE, surface="because", item="nope"))[0] == 404
+    assert (await system.call("GET", LIVE, surface="home", window="1d"))[0] == 400
 
 
 async def test_without_redis_a_list_stays_and_hears_of_what_this_process_is_told(system: System) -> None:

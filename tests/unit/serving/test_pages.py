@@ -13,25 +13,36 @@ from serving.resources import pages
 
 @pytest.fixture
 def client() -> testing.TestClient:
-    page, files, version = pages.load()
+    html, files, version = pages.load()
     app: falcon.asgi.App = falcon.asgi.App()
     problems.install(app)
-    app.add_route("/", pages.Storefront(page))
+    app.add_route("/", pages.Page(html[pages.STOREFRONT]))
+    app.add_route("/dashboard", pages.Page(html[pages.DASHBOARD]))
     app.add_route(pages.ASSETS + "/{version}/{name}", pages.Assets(files, version))
     return testing.TestClient(app)
 
 
-def test_everything_the_page_names_is_served_and_kept(client: testing.TestClient) -> None:
+@pytest.mark.parametrize(
+    ("path", "files"),
+    [
+        ("/", {"app.js", "icon.svg", "storefront.css"}),
+        (
+            "/dashboard",
+            {"dashboard.css", "dashboard.js", "icon.svg", "storefront.css", "uplot.min.css", "uplot.min.js"},
+        ),
+    ],
+)
+def test_everything_the_page_names_is_served_and_kept(client: testing.TestClient, path: str, files: set[str]) -> None:
     """R29: no file comes from elsewhere, and a browser asks for each once."""
-    page = client.simulate_get("/", query_string="user=anna")
+    page = client.simulate_get(path, query_string="user=anna")
     assert (page.status_code, page.headers["cache-control"]) == (200, "no-cache")
     named = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
     assert [name for name in named if not name.startswith("/")] == []
     assets = {name for name in named if name.startswith(pages.ASSETS)}
-    assert {name.rpartition("/")[2] for name in assets} == {"app.js", "icon.svg", "storefront.css"}
+    assert {name.rpartition("/")[2] for name in assets} == files
     folder = next(iter(assets)).rpartition("/")[0]
     for entry in resources.files("serving").joinpath("pages").iterdir():
-        if entry.name == "index.html":
+        if entry.name.endswith((".html", ".LICENSE")):
             continue
         answer = client.simulate_get(f"{folder}/{entry.name}")
         assert answer.status_code == 200
@@ -40,9 +51,10 @@ def test_everything_the_page_names_is_served_and_kept(client: testing.TestClient
             assert client.simulate_get(f"{folder}/{imported}").status_code == 200
 
 
-def test_nothing_from_elsewhere_and_nothing_inline_is_allowed(client: testing.TestClient) -> None:
+@pytest.mark.parametrize("path", ["/", "/dashboard"])
+def test_nothing_from_elsewhere_and_nothing_inline_is_allowed(client: testing.TestClient, path: str) -> None:
     """R16"""
-    page = client.simulate_get("/")
+    page = client.simulate_get(path)
     policy = page.headers["content-security-policy"]
     assert policy.startswith("default-src 'self'; ")
     assert "unsafe" not in policy

@@ -261,3 +261,13 @@ def test_a_list_because_of_an_item_says_so() -> None:
     reason = reasons(a_slate(replica, surface="because", anchor=1))
     assert reason(replica.item(0), ["covisitation", "popular"]) == "Because you took Title 1"
     assert reason(replica.item(0), ["popular"]) == "Popular now"
+
+
+def test_under_load_a_list_is_still_as_long_as_was_asked_for_and_has_another_page() -> None:
+    """R4, R10"""
+    slate = full_slate(FakeReplica([["Drama"]] * 90), query=ListQuery(limit=80))
+    Hydrate().run(slate)
+    slate.max_scored = 60
+    Score().run(slate)
+    Select().run(slate)
+    assert (len(slate.candidates), slate.has_more) == (80, True)

@@ -3,11 +3,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
+from online_models import profiles
 from state.entries import USER_PROFILE
-from state.records import Activity, UserProfile
+from state.records import Activity, Event, UserProfile
 from state.store import Changes
+from state.topics import EVENTS
 from tests.unit.serving.system import NOW_MS, System
 
 
@@ -88,3 +91,43 @@ async def test_an_erasure_is_not_posted_as_an_event(system: System) -> None:
     status, problem = await system.call("POST", "/v1/events", event)
     assert (status, problem["field"]) == (400, "type")
     assert system.log.events.sent == []
+
+
+async def test_onboarding_is_in_the_very_next_list_and_is_forwarded_once(system: System) -> None:
+    """R5, R15"""
+    before = await system.ids("new", limit=10)
+    status, answer = await system.call("POST", "/v1/users/new/onboarding", {"genres": ["War"], "items": ["m6"]})
+    assert (status, answer["accepted"], answer["degraded"]) == (202, 1, None)
+    _, told = await system.call("GET", "/v1/users/new/recommendations", limit=10)
+    war = [item["genres"] == ["War"] for item in told["items"]]
+    assert sum(war) >= 3
+    assert [item["item_id"] for item in told["items"]] != before
+    assert next(item["reason"] for item in told["items"] if item["genres"] == ["War"]) == "You like War"
+    ((topic, key, value),) = system.log.events.sent
+    event = msgspec.json.decode(value or b"", type=Event)
+    assert (topic, key, event.type) == (EVENTS, "new", "onboarding")
+    assert event.context == {"genres": ["War"], "items": ["m6"]}
+    _, user = await system.call("GET", "/v1/users/new")
+    assert (user["pending"], set(user["affinity"])) == (1, {"War"})
+
+
+async def test_onboarding_counts_once_when_the_flow_has_applied_it(system: System) -> None:
+    """R5, R15: between the flow's commit and the reading of the overlay."""
+    await system.call("POST", "/v1/users/u1/onboarding", {"genres": ["War"], "ts": NOW_MS})
+    pending = (await system.store.user_state("u1")).pending
+    profile = UserProfile()
+    profiles.apply_event(profile, pending[0], [])
+    changes = Changes()
+    changes.put(USER_PROFILE, "u1", profile)
+    system.flows.commit(changes)
+    _, user = await system.call("GET", "/v1/users/u1")
+    assert user["counts"] == {"onboarding": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({}, "genres"), ({"genres": "War"}, "genres"), ({"items": ["a", " b"]}, "items[1]"), ({"likes": []}, "likes")],
+)
+async def test_wrong_onboarding_is_refused_with_the_field(system: System, body: Any, field: str) -> None:
+    status, problem = await system.call("POST", "/v1/users/u1/onboarding", body)
+    assert (status, problem["field"]) == (400, field)

@@ -1,0 +1,50 @@
+"""The benchmarks of faults, feedback and live lists on a system that runs."""
+
+import asyncio
+import uuid
+
+from ops.bench import faults as faults_bench
+from ops.bench import feedback as feedback_bench
+from ops.bench import live as live_bench
+from ops.bench.hides import frozen
+from ops.bench.report import Figure, Report
+from ops.bench.serving import known_users
+from ops.bench.systems import flow_pids, pids
+from ops.lag import wait_until_caught_up
+from ops.stack.parts import FLOWS
+from ops.stack.status import address
+from state.settings import Settings
+
+_N_USERS = 500
+_CATCH_UP_S = 120.0
+
+
+def faults(settings: Settings, seconds: float) -> Report:
+    """Measure every fault for so long. Raise `BenchError` or `LoadError`."""
+    return faults_bench.measure(settings, known_users(settings, _N_USERS), pids(settings)["kafka"], seconds)
+
+
+def feedback(settings: Settings, n: int) -> Report:
+    """Measure `n` pairs of a post and a read with the flows running, late and stopped. Raise `BenchError`."""
+
+    def measured(what: str) -> list[Figure]:
+        return asyncio.run(feedback_bench.measure(address(settings), n, uuid.uuid4().hex[:8], what))
+
+    def flows() -> list[int]:
+        """Those that run at the moment."""
+        names = {flow.name for flow in FLOWS}
+        return [pid for name, pid in pids(settings).items() if name in names]
+
+    running = measured("running")
+    with feedback_bench.lagging(flows):
+        late = measured(f"late by up to {feedback_bench.LAG_S:.0f} s")
+    with frozen(flow_pids(settings).values()):
+        stopped = measured("stopped")
+    wait_until_caught_up(settings, _CATCH_UP_S)
+    return feedback_bench.report(running, late, stopped)
+
+
+def live(settings: Settings, connections: int, changes: int, rate: float) -> Report:
+    """Hold connections open and change users' states at a rate a second. Raise `BenchError`."""
+    run_id, pid = uuid.uuid4().hex[:8], pids(settings)["serving"]
+    return asyncio.run(live_bench.measure(address(settings), pid, connections, changes, rate, run_id))
