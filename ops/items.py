@@ -1,5 +1,6 @@
 """`freshet items`: the catalogue from files."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ops.http_client import Client
     from state.validation import InvalidInputError
@@ -19,6 +20,7 @@ _PATIENCE = 30
 """Times that a batch is sent again while Kafka does not keep up."""
 _PAUSE_S = 1.0
 _TOLD = 20
+_AWAITED = 200
 
 
 def register(app: typer.Typer) -> None:
@@ -67,8 +69,8 @@ def load(
                 progress.update(bar, completed=raw.tell(), n=loaded.n_items)
 
             asyncio.run(send_items(items, url, loaded, on_batch))
-            if wait and loaded.last_active is not None:
-                asyncio.run(_wait_until_servable(url, loaded.last_active, wait))
+            if wait:
+                asyncio.run(_wait_until_servable(url, loaded.active, wait))
     except (CatalogueFileError, UnicodeDecodeError, OSError) as error:
         raise StackError(f"{file}: {error}", "Nothing, or only a part of the file, was loaded.") from error
     except (ConnectionFailedError, TimeoutError, LoadError) as error:
@@ -96,8 +98,8 @@ class Loaded:
     n_items: int = 0
     refused: "list[tuple[int, str]]" = field(default_factory=list)
     """Line numbers with reasons."""
-    last_active: str | None = None
-    """Newest item that lists may have."""
+    active: deque[str] = field(default_factory=lambda: deque(maxlen=_AWAITED))
+    """The newest items that lists may have: so many that there are some in each partition."""
 
 
 async def send_items(
@@ -165,29 +167,33 @@ async def _send(client: "Client", batch: list[tuple[int, bytes]], loaded: Loaded
         raise LoadError(f"{answer.status} {told.get('detail', '')}".strip())
     loaded.n_items += told["accepted"]
     loaded.refused += [(batch[refused["index"]][0], refused["error"]) for refused in told["rejected"]]
-    for _, raw in reversed(batch):
+    refused = {refused["index"] for refused in told["rejected"]}
+    for index, (_, raw) in enumerate(batch[-_AWAITED:], max(0, len(batch) - _AWAITED)):
         item = parse_item(raw)
-        if item.status == "active":
-            loaded.last_active = item.item_id
-            break
+        if item.status == "active" and index not in refused:
+            loaded.active.append(item.item_id)
 
 
-async def _wait_until_servable(url: str, item_id: str, at_most_s: float) -> None:
-    """Raise `LoadError` when the item is not in lists in time."""
+async def _wait_until_servable(url: str, item_ids: "Iterable[str]", at_most_s: float) -> None:
+    """Raise `LoadError` when lists may not have the items in time."""
     import asyncio
-    from urllib.parse import quote
-
-    import msgspec
 
     from ops.http_client import Client
 
     async with Client(url) as client:
         try:
             async with asyncio.timeout(at_most_s):
-                while True:
-                    answer = await client.get(f"/v1/items/{quote(item_id, safe='')}")
-                    if answer.status == 200 and msgspec.json.decode(answer.body)["servable"]:
-                        return
-                    await asyncio.sleep(0.1)
+                for item_id in item_ids:
+                    while not await _is_servable(client, item_id):
+                        await asyncio.sleep(0.1)
         except TimeoutError as error:
             raise LoadError(f"all is sent, but lists do not have {item_id!r} after {at_most_s:.0f} s") from error
+
+
+async def _is_servable(client: "Client", item_id: str) -> bool:
+    from urllib.parse import quote
+
+    import msgspec
+
+    answer = await client.get(f"/v1/items/{quote(item_id, safe='')}")
+    return answer.status == 200 and bool(msgspec.json.decode(answer.body)["servable"])

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from ops.stack import kafka as kafka_server
@@ -18,6 +19,10 @@ RunProcess = Callable[..., AbstractContextManager[Child]]
 MakeSettings = Callable[..., Settings]
 
 _START = timedelta(seconds=60)
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("freshet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("freshet")
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from online_models.engine.items import (
     TOTAL,
 )
 from online_models.engine.jit import jit
-from online_models.engine.liking import direction, positive_share
+from online_models.engine.liking import NO_DIRECTION, positive_share
 
 LOGS = (
     *("pop_0.1d", "pop_0.5d", "pop_2d", "pop_8d", "pop_30d", "pop_all", "stage_8d", "stage_share"),
@@ -100,7 +100,6 @@ def fill(
     ln_user = math.log1p(n_user)
     base = tick * MAX_TOUCHED
     best = np.float32(1e-12)
-    unit = np.empty(RANK, np.float32)
     for m in range(items.size):
         item = items[m]
         row = arguments[m]
@@ -115,11 +114,12 @@ def fill(
             for r in range(y.size):
                 score += y[r] * folds[fold, r]
             out[m, _MF + fold] = score
-        direction(vectors[0, item], unit)
-        score = np.float32(0.0)
+        y = vectors[0, item]
+        score, square = np.float32(0.0), NO_DIRECTION
         for r in range(RANK):
-            score += unit[r] * liking[r]
-        out[m, _LIKING] = score
+            score += y[r] * liking[r]
+            square += y[r] * y[r]
+        out[m, _LIKING] = score / np.sqrt(square)
         out[m, _REPEAT] = out[m, _REPEAT + 1] = out[m, _REPEAT + 2] = out[m, _REPEAT_MINUTES] = 0.0
     for m in range(items.size):
         out[m, _COMB] /= best

@@ -10,6 +10,9 @@ from online_models.engine.jit import jit
 REGULARISATION = np.float32(3.0)
 """In events."""
 
+NO_DIRECTION = np.float32(1e-6)
+"""Added to a vector's square: a vector far shorter than the root of it has nearly no direction."""
+
 
 @jit
 def positive_share(n_positive: float, n_events: float) -> float:
@@ -20,7 +23,7 @@ def positive_share(n_positive: float, n_events: float) -> float:
 @jit
 def direction(vector: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Write the unit vector, 0 for that of an item without one."""
-    square = np.float32(1e-6)
+    square = NO_DIRECTION
     for r in range(RANK):
         square += vector[r] * vector[r]
     scale = np.float32(1.0) / np.sqrt(square)

@@ -145,7 +145,8 @@ async def _in_process(
     changes.advance("features", CLEAN.name, 0, Watermark(len(events), newest))
     store = MemoryStore()
     store.commit(changes)
-    app = create_app(Settings(home=tmp_path / "in-process"), AsyncMemoryStore(store), FakeLog())  # type: ignore[arg-type]
+    settings = Settings(home=tmp_path / "in-process", request_budget_ms=60_000)
+    app = create_app(settings, AsyncMemoryStore(store), FakeLog())  # type: ignore[arg-type]
     found = {}
     async with testing.ASGIConductor(app) as client:
         while (await client.simulate_get("/health/ready")).status_code != 200:

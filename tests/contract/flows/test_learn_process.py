@@ -86,8 +86,16 @@ def produce_items(settings: Settings) -> None:
 
 
 def produce_log(settings: Settings) -> None:
+    produce_examples(settings)
+    produce_events(settings, events())
+
+
+def produce_examples(settings: Settings) -> None:
     produce(settings, EXAMPLES, ((e.user_id, msgspec.msgpack.encode(e)) for e in examples()))
-    produce(settings, CLEAN, ((e.user_id, msgspec.msgpack.encode(e)) for e in events()))
+
+
+def produce_events(settings: Settings, some: list[CleanEvent]) -> None:
+    produce(settings, CLEAN, ((e.user_id, msgspec.msgpack.encode(e)) for e in some))
 
 
 def ends(settings: Settings) -> Positions:
@@ -130,13 +138,17 @@ def test_a_learner_that_is_killed_goes_on_where_it_was(make_settings: MakeSettin
         with run_process("flows.learn", settings) as process:
             wait_until_applied(store, settings, process)
             assert process.stop() == 0
-        produce_log(settings)
-    store = stores[killed.namespace]
-    for share in (0.2, 0.5):
+        produce_examples(settings)
+    produce_events(through, events())
+    store, log = stores[killed.namespace], events()
+    third = N_EVENTS // 3
+    for first in (0, third):
+        produce_events(killed, log[first : first + third // 2])
         with run_process("flows.learn", killed) as process:
-            process.wait_until(lambda: applied(store).get((CLEAN.name, 0), 0) > share * N_EVENTS, PATIENCE)  # noqa: B023
-            process.kill()
-        assert applied(store) != ends(killed), "killed too late to show anything"
+            process.wait_until(lambda: applied(store).get((CLEAN.name, 0), 0) > first, PATIENCE)  # noqa: B023
+            produce_events(killed, log[first + third // 2 : first + third])
+            process.kill()  # while it learns these
+    produce_events(killed, log[2 * third :])
     for settings in (through, killed):
         with run_process("flows.learn", settings) as process:
             wait_until_applied(stores[settings.namespace], settings, process)

@@ -118,6 +118,7 @@ async def test_every_line_is_loaded_once_or_told_with_its_number(client: type[Fa
     await send_items(iter(given), "http://x", loaded, lambda: None)
     assert loaded.n_items == 52
     assert sorted(client.taken) == sorted(f"i{n}" for n in range(1, 54) if n != 25)
+    assert set(loaded.active) == set(client.taken)
     assert sorted(loaded.refused) == [(25, "bad"), (1000, "title: no text")]
 
 
