@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from state.records import Event
     from state.settings import Settings
 
-_POLL_S = 0.5
+_POLL = timedelta(seconds=0.5)
 _INTERRUPTED = 130
 
 
@@ -100,13 +101,15 @@ def checks(settings: "Settings", user: str) -> dict[str, Callable[[], bool]]:
 
 def _wait(places: "dict[str, Callable[[], bool]]", wait_s: float, console: "Console") -> set[str]:
     """Return the places that still know the user after the wait."""
-    end = time.monotonic() + wait_s
+    from ops.stack.children import wait_until
+
     left = set(places)
     with console.status("") as status:
-        while left:
+
+        def forgotten() -> bool:
+            left.difference_update([place for place in left if not places[place]()])
             status.update(f"Waiting for: {', '.join(sorted(left))}")
-            left = {place for place in left if places[place]()}
-            if not left or time.monotonic() > end:
-                break
-            time.sleep(_POLL_S)
+            return not left
+
+        wait_until(forgotten, timedelta(seconds=wait_s), _POLL)
     return left
