@@ -112,12 +112,13 @@ class Retrieve:
     def fallback(self, slate: Slate) -> None:
         if self._lists is not None:
             last = None
-            if slate.user_id is not None:
+            if slate.user_id is not None and slate.wanted is None:
                 last = self._lists.get(slate.user_id, slate.surface, slate.replica)
             if last is not None:
                 slate.recall(last)
                 return
             slate.descend(Rung.POPULARITY)
-        slots, _ = slate.replica.popular(MAX_FALLBACK, slate.now_ms)
+        where = None if slate.wanted is None else slate.replica.matching(slate.wanted)
+        slots, _ = slate.replica.popular(MAX_FALLBACK, slate.now_ms, where=where)
         slate.source_names = ("popular",)
         slate.candidates = Candidates(slots, np.ones(len(slots), np.uint32), np.full(len(slots), np.nan))

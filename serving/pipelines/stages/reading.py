@@ -40,7 +40,8 @@ class ReadUser:
             return
         slate.user = self._users.from_memory(slate.user_id)
         if self._lists is not None:
-            slate.last = self._lists.get(slate.user_id, slate.surface, slate.replica)
+            if slate.wanted is None:  # a filter finds little in what was ranked without it
+                slate.last = self._lists.get(slate.user_id, slate.surface, slate.replica)
             slate.descend(Rung.POPULARITY if slate.last is None else Rung.CACHED)
 
 

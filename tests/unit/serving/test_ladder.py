@@ -99,6 +99,10 @@ async def test_a_request_that_waited_long_is_served_without_work(
     _, answer = await system.call("GET", "/v1/users/u2/recommendations")
     assert answer["degraded"]["answer"] == "contextual popularity"
     assert len(answer["items"]) == 20
+    _, answer = await system.call("GET", LIST, genre="War")
+    assert answer["degraded"]["answer"] == "contextual popularity"
+    assert len(answer["items"]) == 10  # all that there are
+    assert {item["genres"][0] for item in answer["items"]} == {"War"}
 
 
 async def test_under_load_fewer_candidates_are_scored(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
