@@ -38,6 +38,7 @@ def feedback(settings: Settings, n: int) -> Report:
     running = measured("running")
     with feedback_bench.lagging(flows):
         late = measured(f"late by up to {feedback_bench.LAG_S:.0f} s")
+    wait_until_caught_up(settings, _CATCH_UP_S)  # by then, those that Kafka dropped meanwhile are new processes
     with frozen(flow_pids(settings).values()):
         stopped = measured("stopped")
     wait_until_caught_up(settings, _CATCH_UP_S)
