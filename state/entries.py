@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -155,6 +155,15 @@ TABLES: tuple[Table[object], ...] = (
     CONTROL,
     CONTROL_HISTORY,
 )  # type: ignore[assignment]
+
+ENTRIES: tuple[Entry[Any], ...] = (
+    USER_PROFILE,
+    SESSION,
+    OVERLAY,
+    SHOWN,
+    *METRIC_WINDOWS.values(),
+    LEARNER_USER,
+)
 
 FEED_RETENTION = timedelta(minutes=1)
 """A reader that was away for longer than half of this loads its tables again."""
