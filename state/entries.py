@@ -137,7 +137,7 @@ USER_VECTOR = Table("user_vector", feed="learner", record=UserVectorRow)
 # flows.learn -> itself
 LEARNER_USER = Entry("v1:learner:user:{id}", UserRow, ttl=timedelta(days=90))
 
-# serving -> serving; field: the kind of document, `rules`
+# serving, flows.guardrails (stops) -> both; field: the name of a `state.control.Kind`
 CONTROL = Table("control", feed="control", record=ControlDocument, n_buckets=1)
 # serving, flows.catalogue (what an emptied Redis lacks) -> serving; field: `state.control.version_field`
 CONTROL_HISTORY = Table("control_history", feed="control_history", record=ControlDocument, n_buckets=1)

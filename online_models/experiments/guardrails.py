@@ -36,7 +36,7 @@ def check(experiment: Experiment, arms: Mapping[str, Mapping[str, Arm]]) -> Stop
                 drop = -effect.relative
                 return Stop(name, f"{rail.metric} fell by {drop:.0%}, more than {rail.max_drop:.0%} are not allowed")
     users = next(iter(arms.values()), {})
-    if len(users) == len(experiment.arms) and not experiment.was_ramped:
+    if len(users) == len(experiment.arms):
         names = list(users)
         ratio = sample_ratio([users[name].n_users for name in names], expected_shares(experiment, names))
         if ratio.is_mismatch():

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from online_models.experiments.effects import Effect, compare, holm, sample_ratio
-from ops.experiments.measuring import METRICS, Day, Measured
+from online_models.experiments.metrics import METRICS
+from ops.experiments.measuring import Day, Measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
