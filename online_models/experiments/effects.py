@@ -101,18 +101,31 @@ def compare(control: Arm, treatment: Arm, alpha: float = 0.05, planned_users: in
         adjusted = _variance(c_residuals - theta * control.before) + _variance(t_residuals - theta * treatment.before)
         if adjusted < plain:
             difference, variance = float(difference - theta * shift), adjusted
+    return _effect(estimate(control), estimate(treatment), difference, variance, alpha, planned_users)
+
+
+def compare_estimates(
+    control: Estimate, treatment: Estimate, alpha: float = 0.05, planned_users: int = 20_000
+) -> Effect:
+    """Compare two arms of which no more is known; see `compare`."""
+    difference, variance = treatment.value - control.value, control.variance + treatment.variance
+    return _effect(control, treatment, difference, variance, alpha, planned_users)
+
+
+def _effect(
+    control: Estimate, treatment: Estimate, difference: float, variance: float, alpha: float, planned_users: int
+) -> Effect:
+    plain = control.variance + treatment.variance
+    n_users = control.n_users + treatment.n_users
     few = min(control.n_users, treatment.n_users) < sequences.MIN_USERS
     if few or not 0.0 < variance < float("inf"):
         low, high, p = -float("inf"), float("inf"), 1.0
     else:
-        n_users = control.n_users + treatment.n_users
         h = sequences.mixture_for(planned_users / n_users / variance, alpha)
         half = float(sequences.radius(variance, h, alpha))
         low, high = difference - half, difference + half
         p = float(sequences.p_value(difference, variance, h))
-    return Effect(
-        estimate(control), estimate(treatment), difference, low, high, p, variance / plain if plain > 0.0 else 1.0
-    )
+    return Effect(control, treatment, difference, low, high, p, variance / plain if plain > 0.0 else 1.0)
 
 
 def _influence(arm: Arm) -> tuple[Floats, float]:
