@@ -17,7 +17,7 @@ from flows.arms import ArmState
 from flows.batches import KafkaBatch
 from flows.bytewax_kafka import KafkaSource
 from flows.bytewax_run import StoreLogic, fold_into_store, run
-from flows.guarding import Guard
+from flows.guarding import Guard, GuardedArms
 from flows.process import configure_logging, stop_on_signals
 from flows.telemetry import expose, statistics
 from state.redis_store import RedisStore
@@ -29,25 +29,6 @@ FLOW = "experiments"
 log = logging.getLogger(__name__)
 
 _FLUSH_TIMEOUT_S = 20.0
-
-
-class GuardedArms:
-    """A `StoreLogic`: sums, and looks at the sums."""
-
-    def __init__(self, arms: ArmState, guard: Guard) -> None:
-        self._arms = arms
-        self._guard = guard
-
-    def apply(self, batch: KafkaBatch) -> None:
-        self._arms.apply(batch)
-
-    def flush(self) -> None:
-        self._arms.flush()
-        self._guard.look(self._arms.changed)
-
-    def verify(self) -> None:
-        self._arms.verify()
-        self._guard.look(self._arms.changed)
 
 
 class KafkaTeller:

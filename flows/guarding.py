@@ -11,7 +11,10 @@ from typing import Protocol
 
 import msgspec
 
-from online_models.experiments.arm_sums import USERS, Sums, estimate, merged
+from flows.arms import ArmState
+from flows.batches import KafkaBatch
+from online_models.experiments.arm_sums import USERS, Sums, merged
+from online_models.experiments.effects import estimate_sums
 from online_models.experiments.guardrails import check, mismatch
 from online_models.experiments.metrics import GUARDED
 from online_models.experiments.plans import stopped
@@ -135,7 +138,9 @@ class Guard:
         broken = mismatch(experiment, {name: sums.get(USERS, 0) for name, sums in known.items()})
         if broken is not None:
             self._alarm("sample_ratio", cut_of(experiment=experiment.name), f"{experiment.name}: {broken}", now_ms)
-        stop = check(experiment, {m.name: {name: estimate(sums, m) for name, sums in known.items()} for m in GUARDED})
+        stop = check(
+            experiment, {m.name: {name: estimate_sums(sums, m) for name, sums in known.items()} for m in GUARDED}
+        )
         if stop is None:
             return False
         cut = cut_of(arm=f"{experiment.name}:{stop.arm}")
@@ -172,3 +177,22 @@ class Guard:
         cut = cut_of(experiment=row.experiment, arm=f"{row.experiment}:{row.arm}")
         result = MetricResult(ARMS.name, row.first_ts, 0, dimensions_of(cut), partition, row.sums, False)
         self._tell(METRICS, ARMS.name, _encode_json(result))
+
+
+class GuardedArms:
+    """A `StoreLogic`: sums, and looks at the sums."""
+
+    def __init__(self, arms: ArmState, guard: Guard) -> None:
+        self._arms = arms
+        self._guard = guard
+
+    def apply(self, batch: KafkaBatch) -> None:
+        self._arms.apply(batch)
+
+    def flush(self) -> None:
+        self._arms.flush()
+        self._guard.look(self._arms.changed)
+
+    def verify(self) -> None:
+        self._arms.verify()
+        self._guard.look(self._arms.changed)

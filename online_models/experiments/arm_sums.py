@@ -7,8 +7,6 @@ variance), add up over partitions exactly, and are integers, so that neither ord
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement
 
-from online_models.experiments.effects import Estimate
-from online_models.experiments.metrics import Metric
 from state.records import ToldList, UserArm, UserArms
 
 COLUMNS = ("lists", "degraded", "labelled", "positives", "saves", "hides")
@@ -77,21 +75,7 @@ def merged(parts: Iterable[Mapping[str, int]]) -> Sums:
     return total
 
 
-def estimate(sums: Mapping[str, int], metric: Metric) -> Estimate:
-    """Return a metric and its variance by the delta method: what `effects.estimate` says of the users one by one."""
-    n, above, below = sums.get(USERS, 0), metric.numerator, metric.denominator
-    total = n if below == "one" else sums.get(below, 0)
-    if total <= 0:
-        return Estimate(0.0, 0.0 if n > 1 else float("inf"), n)
-    ratio = sums.get(above, 0) / total
-    products = _product(sums, above, above) - 2.0 * ratio * _product(sums, above, below)
-    residuals = products + ratio**2 * _product(sums, below, below)
-    if n < 2:
-        return Estimate(ratio, float("inf"), n)
-    return Estimate(ratio, max(residuals, 0.0) / (n - 1) * n / total**2, n)
-
-
-def _product(sums: Mapping[str, int], one: str, other: str) -> int:
+def product(sums: Mapping[str, int], one: str, other: str) -> int:
     """Return the sum over users of a product of two columns; `one` is 1 for everybody."""
     if other == "one":
         return sums.get(USERS if one == "one" else one, 0)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from online_models.experiments import sequences
+from online_models.experiments.arm_sums import USERS, product
+from online_models.experiments.metrics import Metric
 
 Floats = NDArray[np.float64]
 
@@ -80,6 +82,20 @@ def estimate(arm: Arm) -> Estimate:
     residuals, mean = _influence(arm)
     n = arm.n_users
     return Estimate(mean, float(residuals.var(ddof=1) / n) if n > 1 else float("inf"), n)
+
+
+def estimate_sums(sums: Mapping[str, int], metric: Metric) -> Estimate:
+    """Return from sums over users what `estimate` says of the users one by one; see `arm_sums`."""
+    n, above, below = sums.get(USERS, 0), metric.numerator, metric.denominator
+    total = n if below == "one" else sums.get(below, 0)
+    if total <= 0:
+        return Estimate(0.0, 0.0 if n > 1 else float("inf"), n)
+    ratio = sums.get(above, 0) / total
+    products = product(sums, above, above) - 2.0 * ratio * product(sums, above, below)
+    residuals = products + ratio**2 * product(sums, below, below)
+    if n < 2:
+        return Estimate(ratio, float("inf"), n)
+    return Estimate(ratio, max(residuals, 0.0) / (n - 1) * n / total**2, n)
 
 
 def compare(control: Arm, treatment: Arm, alpha: float = 0.05, planned_users: int = 20_000) -> Effect:

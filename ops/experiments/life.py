@@ -147,6 +147,7 @@ def show(name: _Name, as_json: Json = False, url: Url = None) -> None:
         ended = "" if stopped is None else f", stopped: {stopped}"
         changes = json.dumps(arm.get("parameters", {}), ensure_ascii=False)
         typer.echo(f"  {arm['name']}{role}: weight {arm.get('weight', 1):g}, {changes}{ended}")
+    _show_figures(experiment, answer["sums"], answer["switched_users"])
 
 
 def list_(as_json: Json = False, url: Url = None) -> None:
@@ -176,6 +177,26 @@ def rollback(
     """Go back."""
     answer = _api.roll_back(to, note, url)
     typer.echo(f"version {answer['version']} is in force, with the experiments of version {answer['restores']}")
+
+
+def _show_figures(experiment: dict[str, Any], sums: dict[str, dict[str, int]], n_switched: int) -> None:
+    """Show what the arms did against control, as guardrails see it."""
+    from rich.console import Console
+
+    from ops.experiments import report
+
+    console = Console()
+    control = experiment["arms"][0]["name"]
+    weights = {arm["name"]: arm.get("weight", 1.0) for arm in experiment["arms"]}
+    try:
+        found = report.of_sums(experiment["name"], sums, n_switched, control, weights)
+    except report.NothingMeasuredError as error:
+        console.print(f"no comparison yet: {error}", highlight=False)
+        return
+    console.print("users: " + ", ".join(f"{arm} {n:,}" for arm, n in found.users.items()), highlight=False)
+    for text in report.warnings(found):
+        console.print(f"[red]{text}[/red]")
+    console.print(report.table(found))
 
 
 def line_of(experiment: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from flows.arms import ArmState
 from flows.batches import KafkaBatch
 from flows.guarding import AUTHOR, Guard
 from online_models.experiments import effects
-from online_models.experiments.arm_sums import estimate, merged
+from online_models.experiments.arm_sums import merged
 from online_models.experiments.metrics import GUARDED
 from state.control import EXPERIMENTS, ControlDocument
 from state.entries import CONTROL, CONTROL_HISTORY, EXPERIMENT_ARMS, USER_ARMS
@@ -140,7 +140,7 @@ def test_sums_follow_from_the_log_whatever_the_order_and_the_restarts(data: st.D
                     for name in (metric.numerator, metric.denominator)
                 ]
                 whole = effects.estimate(effects.Arm(*columns))
-                found = estimate(flow.sums(arm), metric)
+                found = effects.estimate_sums(flow.sums(arm), metric)
                 assert found.n_users == whole.n_users
                 assert found.value == pytest.approx(whole.value, rel=1e-12)
                 assert found.variance == pytest.approx(whole.variance, rel=1e-9, abs=1e-12)

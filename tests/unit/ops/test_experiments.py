@@ -11,9 +11,8 @@ from typer.testing import CliRunner
 from flows.arms import ArmState
 from flows.lake_store import StoredTable, Stretch
 from flows.lake_tables import TABLES
-from online_models.experiments.arm_sums import estimate
 from online_models.experiments.assignment import draw
-from online_models.experiments.effects import compare_estimates
+from online_models.experiments.effects import compare_estimates, estimate_sums
 from online_models.experiments.metrics import BY_NAME
 from ops.cli import app
 from state.entries import EXPERIMENT_ARMS
@@ -134,7 +133,7 @@ def test_the_stream_and_the_lake_say_the_same(
         metric = BY_NAME[line["metric"]]
         if not metric.guardrail:
             continue
-        control, treatment = estimate(sums["old"], metric), estimate(sums["new"], metric)
+        control, treatment = estimate_sums(sums["old"], metric), estimate_sums(sums["new"], metric)
         assert (control.value, treatment.value) == pytest.approx((line["control"], line["treatment"]), rel=1e-12)
         if line["variance_kept"] == 1.0:
             effect = compare_estimates(control, treatment)
