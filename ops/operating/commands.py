@@ -3,9 +3,12 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ops.traffic_commands import duration
 
 if TYPE_CHECKING:
     from ops.lag import PartitionLag
@@ -24,6 +27,15 @@ _DOCTOR_HELP = """Examples:
 freshet doctor
 
 freshet doctor --json | jq '.[] | select(.level != "ok")'"""
+_REJECTED_HELP = """Examples:
+
+freshet rejected --since 1h
+
+freshet rejected --reason "more than 5 minutes ahead" --retry
+
+freshet rejected --reason "unknown field `colour`" --retry --drop colour
+
+freshet rejected --reason price --retry --set price=0"""
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 _AWAY = "Is it running? freshet doctor tells what is wrong."
@@ -35,6 +47,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command(epilog=_LAG_HELP)(lag)
     app.command(epilog=_DOCTOR_HELP)(doctor)
+    app.command(epilog=_REJECTED_HELP)(rejected)
 
 
 def lag(
@@ -102,8 +115,6 @@ def doctor(
 
     Exit code 1 when something has failed; warnings pass. Nothing is changed.
     """
-    from datetime import timedelta
-
     import msgspec
     from rich import get_console
     from rich.markup import escape
@@ -124,6 +135,52 @@ def doctor(
         get_console().print(table)
     if not is_well(found):
         raise typer.Exit(1)
+
+
+def rejected(
+    reason: Annotated[str | None, typer.Option(help="Only letters whose field or reason contains this.")] = None,
+    since: Annotated[
+        timedelta | None, typer.Option(parser=duration, help="Only letters of so long ago, as in 90m; default: all.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many of the newest to show.")] = 10,
+    retry: Annotated[bool, typer.Option("--retry", help="Feed them again, each once.")] = False,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change it before; the value as JSON or text."),
+    ] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Leave this field out before.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what was refused: how many for which reason, and the newest. With --retry, feed it again.
+
+    What is fed again goes through the log as if it had just come, and the event's id keeps it from counting twice. A
+    letter is fed again once, however often this is called; one that would be refused again stays, and is told.
+    """
+    import msgspec
+    from rich import get_console
+
+    from ops.operating.letters import Fix, summarise
+    from ops.operating.letters_table import print_retried, print_summary
+    from ops.operating.rejected import DeadLetters
+    from ops.stack.home import local_settings
+
+    try:
+        fix = Fix.parse(assignments or (), drop or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from error
+    if not retry and (assignments or drop):
+        raise typer.BadParameter("changes nothing without --retry", param_hint="--set, --drop")
+    with telling_what_is_away(), DeadLetters(local_settings()) as letters:
+        if retry:
+            result = letters.feed(fix, since, reason)
+        else:
+            summary = summarise(letters.read(since, reason), letters.fed_again(), limit)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(result if retry else summary).decode() + "\n")
+    elif retry:
+        print_retried(result, get_console())
+    else:
+        print_summary(summary, get_console())
 
 
 @contextmanager
