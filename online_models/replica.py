@@ -130,6 +130,10 @@ class Replica:
     def item_id(self, slot: int) -> str:
         return str(self._items.item_id(slot))
 
+    def item_ids(self, slots: Slots | NDArray[np.intp]) -> list[str]:
+        """Return the items at some slots, none of which may be free."""
+        return self._items.item_ids(slots)
+
     def item(self, slot: int) -> Item | None:
         """Return the catalogue entry, None when the item is known by its events only."""
         return self._entries.get(slot)
