@@ -1,0 +1,25 @@
+"""The documents that say which models work: which one ranks, and which one is tried in the shadow."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from state.artifacts import ONLINE, ArtifactName
+
+MAX_MODELS_BYTES = 4096
+
+RankerName = Literal["online"] | ArtifactName
+
+
+class Models(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What ranks the lists of everybody whom no experiment gives another model."""
+
+    ranker: RankerName = ONLINE
+
+
+class Shadow(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What scores served lists once more, off the path of requests."""
+
+    model: ArtifactName | None = None
+    share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.1
+    """Of the lists, chosen by their request ids."""
