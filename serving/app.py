@@ -115,7 +115,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     ruled = Documents(control.rules, store, known.breaker, log.events)
     ruling = rules.Ruling(ruled, mirror, answering)
     tried = Documents(control.experiments, store, known.breaker, log.events)
-    planning = experiments.Planning(tried, lambda: control.rules.active, mirror)
+    planning = experiments.Planning(tried, lambda: control.rules.active, mirror, settings.partitions)
     times = users.Times()
     html, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()

@@ -18,6 +18,7 @@ from state.artifacts import ModelChunk
 from state.control import ControlDocument
 from state.records import (
     Activity,
+    ArmRow,
     BlobRow,
     CleanEvent,
     Item,
@@ -25,6 +26,7 @@ from state.records import (
     MetricWindow,
     SessionProfile,
     Shown,
+    UserArms,
     UserProfile,
     UserRow,
     UserVectorRow,
@@ -126,6 +128,11 @@ CATALOGUE = Table("catalogue", feed="catalogue", record=Item)
 # flows.features -> serving; field: `activity_field(partition, item_id)`, a partition's share of the item's events
 ITEM_ACTIVITY = Table("item_activity", feed="features", record=Activity)
 
+# flows.experiments -> itself
+USER_ARMS = Entry("v1:user:{id}:arms", UserArms, ttl=timedelta(days=90))
+# flows.experiments -> itself, serving; field: `arm_field(partition, experiment, arm)`
+EXPERIMENT_ARMS = Table("experiment_arms", feed="experiments", record=ArmRow, n_buckets=1)
+
 # The online models: flows.learn -> itself at start, serving (but for `LEARNER`); field: item_id unless said
 ITEM_MODEL = Table("item_model", feed="learn", record=ItemRow)
 ITEM_VECTOR = Table("item_vector", feed="learn", record=BlobRow)
@@ -141,7 +148,7 @@ USER_VECTOR = Table("user_vector", feed="learner", record=UserVectorRow)
 # flows.learn -> itself
 LEARNER_USER = Entry("v1:learner:user:{id}", UserRow, ttl=timedelta(days=90))
 
-# serving, flows.guardrails (stops) -> both; field: the name of a `state.control.Kind`
+# serving, flows.experiments (stops) -> both; field: the name of a `state.control.Kind`
 CONTROL = Table("control", feed="control", record=ControlDocument, n_buckets=1)
 # serving, flows.catalogue (what an emptied Redis lacks) -> serving; field: `state.control.version_field`
 CONTROL_HISTORY = Table("control_history", feed="control_history", record=ControlDocument, n_buckets=1)
@@ -156,6 +163,7 @@ TABLES: tuple[Table[object], ...] = (
     LEARNER,
     ITEM_USERS,
     USER_VECTOR,
+    EXPERIMENT_ARMS,
     CONTROL,
     CONTROL_HISTORY,
 )  # type: ignore[assignment]
@@ -180,6 +188,11 @@ _feed_codec = _Codec(dict[str, list[str]])
 def activity_field(partition: int, item_id: str) -> str:
     """Name the row of `ITEM_ACTIVITY` with what one partition's users did with an item."""
     return f"{partition}:{item_id}"
+
+
+def arm_field(partition: int, experiment: str, arm: str) -> str:
+    """Name the row of `EXPERIMENT_ARMS` with what one partition's users did in an arm."""
+    return f"{partition}:{experiment}:{arm}"
 
 
 def metric_window_id(family: str, start_ms: int, partition: int) -> str:

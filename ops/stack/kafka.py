@@ -150,7 +150,7 @@ def create_topics(settings: Settings) -> None:
         topic.full_name(settings): NewTopic(
             topic.full_name(settings),
             num_partitions=n_partitions(topic, settings),
-            replication_factor=1,
+            replication_factor=-1,  # the broker's default
             config=config(topic),
         )
         for topic in topics.ALL

@@ -6,9 +6,11 @@ from functools import partial
 
 import falcon.asgi
 import msgspec
+from msgspec.structs import replace
 
 from online_models.experiments import plans
 from online_models.experiments.active import check_rules
+from online_models.experiments.arm_sums import USERS, Sums, merged
 from online_models.experiments.assignment import LayerFullError
 from online_models.rules import ActiveRules
 from serving.contract.bodies import read_body, send
@@ -27,9 +29,12 @@ from serving.contract.queries import NoQuery, parse_query
 from serving.memory.mirror import Mirror
 from serving.resources.documents import Documents, caller
 from state.control import EXPERIMENTS, ControlDocument
-from state.experiments import Experiments
+from state.entries import EXPERIMENT_ARMS, arm_field
+from state.experiments import Experiment, Experiments
 from state.validation import decode
 
+_SWITCHED = ""
+"""The arm of those who were seen in several."""
 _ATTEMPTS = 5
 """Of a change, when others change other experiments in the same moment."""
 _new_decoder = msgspec.json.Decoder(NewExperiment)
@@ -43,10 +48,17 @@ Step = Callable[[Experiments], Experiments]
 class Planning:
     """Changes single experiments of the one document."""
 
-    def __init__(self, documents: Documents[Experiments], rules: Callable[[], ActiveRules], mirror: Mirror) -> None:
+    def __init__(
+        self,
+        documents: Documents[Experiments],
+        rules: Callable[[], ActiveRules],
+        mirror: Mirror,
+        n_partitions: int,
+    ) -> None:
         self.documents = documents
         self._rules = rules
         self._mirror = mirror
+        self._n_partitions = n_partitions
 
     async def take(self, step: Step, name: str, author: str, note: str) -> ExperimentAnswer:
         """Put what a step makes of the document in force. Raise `ProblemError` 404, 409 or 503."""
@@ -61,6 +73,14 @@ class Planning:
                 continue
             return one_of(name, *written)
         raise ProblemError(409, "others change experiments all the time; try again", retry_after_s=1)
+
+    async def sums(self, experiment: Experiment) -> dict[str, Sums]:
+        """Return arm -> its sums over all partitions, `_SWITCHED` among them. Raise `ProblemError` 503."""
+        arms = [_SWITCHED, *(arm.name for arm in experiment.arms)]
+        wanted = {arm: [arm_field(p, experiment.name, arm) for p in range(self._n_partitions)] for arm in arms}
+        rows = await self.documents.read(EXPERIMENT_ARMS, [field for fields in wanted.values() for field in fields])
+        found = {arm: [rows[field].sums for field in fields if field in rows] for arm, fields in wanted.items()}
+        return {arm: merged(several) for arm, several in found.items() if several}
 
     def check_rules(self, plan: NewExperiment) -> None:
         """Raise `InvalidInputError`, naming the field, for arms whose rules cannot hold with the catalogue as it is."""
@@ -107,7 +127,10 @@ class OneExperiment:
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str) -> None:
         parse_query(NoQuery, req.params)
-        send(resp, one_of(name, await self._planning.documents.in_force()))
+        answer = one_of(name, await self._planning.documents.in_force())
+        sums = await self._planning.sums(answer.experiment)
+        switched = sums.pop(_SWITCHED, {}).get(USERS, 0)
+        send(resp, replace(answer, sums=sums, switched_users=switched))
 
 
 class Start:
