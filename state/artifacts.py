@@ -1,6 +1,6 @@
 """Model artifacts: one immutable piece of bytes that says what it is, where it comes from, and whether it is whole.
 
-    magic | SHA-256 of what follows | length of the manifest | manifest (JSON) | weights
+magic | SHA-256 of what follows | length of the manifest | manifest (JSON) | weights
 """
 
 import struct
@@ -19,10 +19,12 @@ _MAGIC = b"freshet-model-1\n"
 _LENGTH = struct.Struct("<I")
 _HEAD = len(_MAGIC) + sha256().digest_size + _LENGTH.size
 
-ArtifactName = Annotated[
-    str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}@\d{4}-\d\d-\d\dT\d\d:\d\dZ-[0-9a-f]{4}$", max_length=64)
-]
+_NAME = r"[a-z][a-z0-9-]{0,31}@\d{4}-\d\d-\d\dT\d\d:\d\dZ-[0-9a-f]{4}"
+ArtifactName = Annotated[str, Meta(pattern=f"^{_NAME}$", max_length=64)]
 """As in `ranker@2026-11-22T10:00Z-3f2a`: what it is, when it was made, and the beginning of its weights' SHA-256."""
+
+RankerName = Annotated[str, Meta(pattern=f"^({ONLINE}|{_NAME})$", max_length=64)]
+"""What may rank."""
 
 
 class ArtifactError(ValueError):

@@ -1,14 +1,12 @@
 """The documents that say which models work: which one ranks, and which one is tried in the shadow."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from state.artifacts import ONLINE, ArtifactName
+from state.artifacts import ONLINE, ArtifactName, RankerName
 
 MAX_MODELS_BYTES = 4096
-
-RankerName = Literal["online"] | ArtifactName
 
 
 class Models(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

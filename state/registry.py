@@ -47,7 +47,8 @@ class Registry:
             found = [entry["path"] for page in obstore.list(self._store()) for entry in page]
         except (BaseError, OSError) as error:
             raise self._failed("listed", error) from error
-        names = [path.removesuffix(_SUFFIX) for path in found if path.endswith(_SUFFIX)]
+        # Other namespaces have folders of their own under the same root.
+        names = [path.removesuffix(_SUFFIX) for path in found if path.endswith(_SUFFIX) and "/" not in path]
         return sorted(names, key=lambda name: name.partition("@")[2])
 
     def listed(self) -> list[Listed]:

@@ -44,7 +44,8 @@ class Settings(BaseSettings):
         None, description="folder or URL (s3://bucket/path; credentials from AWS_*) of the lake; none: in `home`"
     )
     models: str | None = Field(
-        None, description="folder or URL (s3://bucket/path; credentials from AWS_*) of the model registry; none: in `home`"
+        None,
+        description="folder or URL (s3://bucket/path; credentials from AWS_*) of the model registry; none: in `home`",
     )
     lake_delay_s: float = Field(30, gt=0, description="rows are in the lake after this, or sooner when there are many")
     host: str = "127.0.0.1"

@@ -6,8 +6,7 @@ from msgspec import Meta, Struct
 
 from serving.contract.documents import DocumentVersion, Note
 from serving.contract.queries import NoQuery
-from state.artifacts import ArtifactName, Manifest
-from state.models import RankerName
+from state.artifacts import ArtifactName, Manifest, RankerName
 
 
 class WantedModel(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -59,6 +58,12 @@ class ModelsAnswer(Struct, kw_only=True, frozen=True):
     models: list[ListedModel]
 
 
+class DeletedModel(Struct, kw_only=True, frozen=True):
+    """A model that is not registered any more."""
+
+    deleted: str
+
+
 class InputDifference(Struct, kw_only=True, frozen=True):
     """How much an input's direct weights differ."""
 
@@ -76,7 +81,7 @@ class ModelsDifference(Struct, kw_only=True, frozen=True):
     manifest: list[str]
     """`parameters.learning_rate 0.0015 -> 0.003`"""
     metrics: dict[str, dict[str, tuple[float, float]]]
-    """Segment -> metric -> before and after, of those that both have: on different events, unless they say otherwise."""
+    """Segment -> metric -> before and after, of those that both have, each on its own held-out events."""
     weights_distance: float
     """Euclidean distance of all weights, relative to the length of the first model's."""
     inputs: list[InputDifference]

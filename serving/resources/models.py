@@ -15,6 +15,7 @@ from online_models.revision import revision
 from serving.contract.bodies import read_body, send
 from serving.contract.documents import WantedRollback
 from serving.contract.models import (
+    DeletedModel,
     DifferenceQuery,
     InputDifference,
     ListedModel,
@@ -212,7 +213,7 @@ class OneModel:
     async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str) -> None:
         parse_query(NoQuery, req.params)
         await self._promoting.delete(path_identifier("name", name))
-        resp.status = 204
+        send(resp, DeletedModel(deleted=name))
 
 
 class Difference:
