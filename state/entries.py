@@ -181,6 +181,9 @@ ENTRIES: tuple[Entry[Any], ...] = (
 FEED_RETENTION = timedelta(minutes=1)
 """A reader that was away for longer than half of this loads its tables again."""
 
+EVERYTHING = "*"
+"""In a feed, instead of a table: all has changed, as another state was put in place of this one."""
+
 _watermark_codec = _Codec(Watermark)
 _feed_codec = _Codec(dict[str, list[str]])
 

@@ -185,7 +185,7 @@ class Lists:
             )
             async with self._places:
                 await self._surfaces[surface].run(slate)
-            lists.append([replica.item_id(slot) for slot in slate.candidates.slots.tolist()])
+            lists.append(replica.item_ids(slate.candidates.slots))
         return lists[0], lists[1], slate.relaxed
 
     def _choose(

@@ -84,6 +84,9 @@ class FakeReplica:
     def item_id(self, slot: int) -> str:
         return f"i{slot}"
 
+    def item_ids(self, slots: Any) -> list[str]:
+        return [f"i{slot}" for slot in slots.tolist()]
+
     def item(self, slot: int) -> Item:
         return Item(item_id=f"i{slot}", title=f"Title {slot}", genres=list(self.genres[slot]))
 
