@@ -15,7 +15,7 @@ from ops.stack.errors import StackError
 _DAY_S = 86_400
 _GIB = 1 << 30
 _MONTH_H = 730
-SHARED = ("clean", "attribution", "features", "metrics", "lake")
+SHARED = ("clean", "attribution", "features", "experiments", "metrics", "lake")
 """Flows that are spread over processes."""
 
 

@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli import app
-from ops.operating.capacity import Assumptions, Costs, need, read, shipped
+from ops.operating.capacity import SHARED, Assumptions, Costs, need, read, shipped
 from ops.stack.errors import StackError
+from ops.stack.home import project_root
 
 COSTS = Costs(
     machine="one",
@@ -32,7 +33,7 @@ def test_cores_are_rates_times_costs() -> None:
     assert (found.events_per_s, found.lists_per_s) == (1000, 1000)
     assert found.serving_cores == 4  # 1000 * 2 ms / 0.5
     assert (found.cells, found.bound_by) == (1, "learn")
-    assert found.processes == {"clean": 1, "attribution": 1, "features": 1, "metrics": 1, "lake": 1}
+    assert found.processes == dict.fromkeys(SHARED, 1)
     assert found.kafka_tib == pytest.approx(1e6 * 24 * 1100 * 7 * 3 / (1 << 40))
     assert found.partitions == 4
 
@@ -44,7 +45,7 @@ def test_a_cell_is_filled_by_what_cannot_be_spread() -> None:
     small = msgspec.structs.replace(ASSUMED, redis_gib=1)
     by_memory = need(10_000_000, COSTS, small)
     assert by_memory.bound_by == "redis memory"
-    assert by_memory.cells == 56  # 3e7 users of 1000 bytes in halves of a GiB, less the items
+    assert by_memory.cells == 57  # 3e7 users of 1000 bytes, in halves of a GiB less the items
     with pytest.raises(StackError, match="do not fit"):
         need(1000, COSTS, msgspec.structs.replace(small, items=1_000_000))
 
@@ -67,6 +68,12 @@ def test_the_command_says_what_is_assumed_and_takes_other_assumptions(tmp_path: 
     assert all(text in table for text in ("200,000,000", "lists_per_user=60", "CPU learn", shipped().measured))
     for wrong in ("--set", "peek=2"), ("--set", "peak=high"):
         assert CliRunner().invoke(app, ["capacity", *wrong]).exit_code == 2
+
+
+def test_the_page_shows_what_the_command_prints() -> None:
+    page = (project_root() / "docs/capacity.md").read_text()
+    printed = CliRunner().invoke(app, ["capacity"]).stdout
+    assert " ".join(printed.split()) in " ".join(page.split())
 
 
 def test_costs_that_are_none_are_refused(tmp_path: Path) -> None:
