@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from state.artifacts import ModelChunk
 from state.control import ControlDocument
 from state.records import (
     Activity,
@@ -112,6 +113,9 @@ OVERLAY = Entry("v1:user:{id}:overlay", CleanEvent, ttl=timedelta(days=30))
 # serving -> serving, for lists that rotate
 SHOWN = Entry("v1:user:{id}:shown", Shown, ttl=timedelta(days=7))
 
+# serving -> serving, flows.shadow: registered models in use; id: `state.artifacts.chunk_id`
+MODEL_CHUNK = Entry("v1:model:{id}", ModelChunk, ttl=timedelta(days=30))
+
 # flows.metrics -> serving; width (ms) -> entry, by `metric_window_id`
 METRIC_WINDOWS: Mapping[int, Entry[MetricWindow]] = {
     60_000: Entry("v1:metrics:1m:{id}", MetricWindow, ttl=timedelta(hours=3)),
@@ -169,12 +173,16 @@ ENTRIES: tuple[Entry[Any], ...] = (
     SESSION,
     OVERLAY,
     SHOWN,
+    MODEL_CHUNK,
     *METRIC_WINDOWS.values(),
     LEARNER_USER,
 )
 
 FEED_RETENTION = timedelta(minutes=1)
 """A reader that was away for longer than half of this loads its tables again."""
+
+EVERYTHING = "*"
+"""In a feed, instead of a table: all has changed, as another state was put in place of this one."""
 
 _watermark_codec = _Codec(Watermark)
 _feed_codec = _Codec(dict[str, list[str]])

@@ -236,6 +236,9 @@ class AsyncRedisStore:
                 for _, fields in messages:
                     for name, rows in entries.decode_feed_entry(fields[b"changed"]).items():
                         changed.setdefault(name, {}).update(dict.fromkeys(rows))
+            if entries.EVERYTHING in changed:
+                read_at = float("-inf")
+                continue
             wanted = {by_name[name]: list(rows) for name, rows in changed.items() if name in by_name}
             changes: dict[Table[Any], dict[str, Any]] = {table: dict.fromkeys(names) for table, names in wanted.items()}
             for portion in _portions(wanted):
