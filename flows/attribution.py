@@ -134,7 +134,8 @@ def main() -> None:
         )
         flow = build_flow(source, recovery, KafkaSink(settings, FLOW))
         # Another Kafka has other offsets, other partitions are another process.
-        name = "-".join([FLOW, kafka.cluster_id, *map(str, settings.flow_partitions)])
+        own = () if len(partitions) == settings.partitions else partitions
+        name = "-".join([FLOW, kafka.cluster_id, *map(str, own)])
         run(flow, settings, recovery_name=name)
 
 

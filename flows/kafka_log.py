@@ -1,6 +1,6 @@
 """Stretches of a partition, read beside a flow's input: what a recovery needs to know before it starts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Event
 from time import monotonic
 from types import TracebackType
@@ -23,6 +23,8 @@ class LogMessage(NamedTuple):
     timestamp: int
     """Epoch ms, as the topic says."""
     value: bytes | None
+    key: bytes | None
+    headers: Sequence[tuple[str, bytes]]
 
 
 _COORDINATOR_MOVES = {
@@ -100,7 +102,13 @@ class KafkaLog:
                         raise KafkaException(error)
                     if error is not None or message.offset() >= end:
                         return
-                    yield LogMessage(message.offset(), message.timestamp()[1], message.value())
+                    yield LogMessage(
+                        message.offset(),
+                        message.timestamp()[1],
+                        message.value(),
+                        message.key(),
+                        message.headers() or (),
+                    )
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{topic.name}[{partition}] does not answer"))
         finally:
             self._consumer.unassign()

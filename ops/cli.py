@@ -8,6 +8,7 @@ from ops import erasing, evaluate, items, keys, metrics_commands, play, rules, t
 from ops.bench import commands as bench
 from ops.experiments import commands as experiments
 from ops.lake import commands as lake
+from ops.operating import commands as operating
 from ops.stack import commands as stack
 from ops.stack.errors import StackError
 
@@ -19,8 +20,9 @@ app = typer.Typer(
 )
 app.command()(stack.up)
 app.command()(stack.down)
-app.command()(stack.status)
+app.command(epilog="Example: freshet status --json | jq .ready")(stack.status)
 app.command()(stack.topics)
+operating.register(app)
 play.register(app)
 traffic_commands.register(app)
 evaluate.register(app)

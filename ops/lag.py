@@ -6,17 +6,28 @@ seen everything can still stand before it. What counts here is the offset after 
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import confluent_kafka
+import msgspec
 
+from flows.kafka_log import committed_offsets
 from ops.stack.parts import FLOWS, Flow
+from state.records import CleanEvent, Example, Impression
 from state.redis_store import RedisStore
 from state.settings import Settings
-from state.topics import Topic
+from state.topics import CLEAN, EXAMPLES, IMPRESSIONS, Topic
 
 Offsets = dict[int, int]
 """Partition -> offset."""
+
+_RECORDS: dict[Topic, msgspec.msgpack.Decoder[CleanEvent | Impression | Example]] = {
+    CLEAN: msgspec.msgpack.Decoder(CleanEvent),
+    IMPRESSIONS: msgspec.msgpack.Decoder(Impression),
+    EXAMPLES: msgspec.msgpack.Decoder(Example),
+}
+"""Topics whose messages tell an event time that was checked."""
 
 _TIMEOUT_S = 10.0
 _TAIL = 64
@@ -29,14 +40,41 @@ _NO_LEADER = {
 }
 
 
-def behind(settings: Settings) -> dict[str, int]:
-    """Return flow -> number of records in its inputs that it has not taken in yet.
+class PartitionLag(msgspec.Struct):
+    """How far one flow is behind in one partition."""
+
+    flow: str
+    topic: str
+    partition: int
+    position: int | None
+    """The offset that it reads next; None where it has not begun."""
+    end: int
+    """The offset after the last record; 0 for a partition without one."""
+    events: int
+    """Offsets from `position` to `end`."""
+    seconds: float
+    """For how long the oldest of them has waited; 0 where none does."""
+    last_event_ts: int | None
+    """Epoch ms, of the newest message taken in: its event time, or when it came where the topic is not checked yet."""
+
+
+def lags(settings: Settings, flows: Sequence[Flow] = FLOWS) -> list[PartitionLag]:
+    """Return how far each flow is behind in each partition of its inputs.
 
     Raises
     ------
     NotCaughtUpError, confluent_kafka.KafkaException, state.store.StoreUnavailableError
-        When Kafka or Redis does not answer.
+        When Kafka or Redis does not answer, or has no such topic.
     """
+    progress = Progress(settings)
+    try:
+        return [lag for flow in flows for lag in progress.lags(flow, time.time())]
+    finally:
+        progress.close()
+
+
+def behind(settings: Settings) -> dict[str, int]:
+    """Return flow -> number of records in its inputs that it has not taken in yet. Raise as `lags` does."""
     progress = Progress(settings)
     try:
         ends = {topic: progress.ends(topic) for topic in {topic for flow in FLOWS for topic in flow.inputs}}
@@ -47,6 +85,14 @@ def behind(settings: Settings) -> dict[str, int]:
 
 class NotCaughtUpError(Exception):
     """Flows are still behind after the time they were given."""
+
+
+@dataclass
+class _Neighbours:
+    """The messages next to a position."""
+
+    before: confluent_kafka.Message | None = None
+    after: confluent_kafka.Message | None = None
 
 
 class Progress:
@@ -72,8 +118,11 @@ class Progress:
 
     def ends(self, topic: Topic) -> Offsets:
         """Return the offset after the last readable record of each partition that has one."""
+        return {partition: end for partition, end in self._ends_of(topic).items() if end is not None}
+
+    def _ends_of(self, topic: Topic) -> dict[int, int | None]:
         name = topic.full_name(self._settings)
-        return {p: end for p in self._partitions(name) if (end := self._end(name, p)) is not None}
+        return {partition: self._end(name, partition) for partition in self._partitions(name)}
 
     def position(self, flow: Flow, topic: Topic) -> Offsets:
         """Return a flow's next offset in each partition where it has begun."""
@@ -81,8 +130,10 @@ class Progress:
         if flow.writes_watermark:
             marks = self._store.watermarks(flow.name)
             return {where[1]: mark.next_offset for where, mark in marks.items() if where[0] == topic.name}
-        committed = self._member(self._settings.group_id(flow.name)).committed(
-            [confluent_kafka.TopicPartition(name, partition) for partition in self._partitions(name)], _TIMEOUT_S
+        committed = committed_offsets(
+            self._member(self._settings.group_id(flow.name)),
+            [confluent_kafka.TopicPartition(name, partition) for partition in self._partitions(name)],
+            _TIMEOUT_S,
         )
         return {found.partition: found.offset for found in committed if found.offset >= 0}
 
@@ -91,12 +142,68 @@ class Progress:
         position = self.position(flow, topic)
         return sum(max(0, end - position.get(partition, 0)) for partition, end in ends.items())
 
+    def lags(self, flow: Flow, now: float) -> list[PartitionLag]:
+        """Return how far a flow is behind in each partition of its inputs; `now` in seconds."""
+        found = []
+        for topic in flow.inputs:
+            ends, position = self._ends_of(topic), self.position(flow, topic)
+            neighbours = self._neighbours(topic, {p: position.get(p, 0) for p in ends})
+            for partition, beside in neighbours.items():
+                end = ends[partition] or 0
+                next_offset = position.get(partition, 0)
+                waits = beside.after if end > next_offset else None
+                found.append(
+                    PartitionLag(
+                        flow.name,
+                        topic.name,
+                        partition,
+                        position.get(partition),
+                        end,
+                        max(0, end - next_offset),
+                        0.0 if waits is None else max(0.0, now - waits.timestamp()[1] / 1000),
+                        None if beside.before is None else _event_time(topic, beside.before),
+                    )
+                )
+        return found
+
     def close(self) -> None:
         for consumer in (self._consumer, *self._members.values()):
             consumer.close()
 
     def _partitions(self, name: str) -> list[int]:
-        return sorted(self._consumer.list_topics(name, timeout=_TIMEOUT_S).topics[name].partitions)
+        found = self._consumer.list_topics(name, timeout=_TIMEOUT_S).topics[name]
+        if found.error is not None:
+            raise confluent_kafka.KafkaException(found.error)
+        return sorted(found.partitions)
+
+    def _neighbours(self, topic: Topic, positions: Offsets) -> dict[int, _Neighbours]:
+        """Return the messages before and at each position; the former among the last few offsets only."""
+        name = topic.full_name(self._settings)
+        begin = {
+            partition: min(max(0, position - _TAIL), self._range(confluent_kafka.TopicPartition(name, partition))[1])
+            for partition, position in positions.items()
+        }
+        found = {partition: _Neighbours() for partition in positions}
+        waiting = set(positions)
+        self._consumer.assign([confluent_kafka.TopicPartition(name, *start) for start in begin.items()])
+        try:
+            while waiting:
+                message = self._consumer.poll(_TIMEOUT_S)
+                if message is None:
+                    raise NotCaughtUpError(f"{name}: no answer from Kafka in {_TIMEOUT_S:.0f} s")
+                partition, error = message.partition(), message.error()
+                if error is not None:
+                    if error.code() != confluent_kafka.KafkaError._PARTITION_EOF:
+                        raise NotCaughtUpError(f"{name} [{partition}]: {error.str()}")
+                    waiting.discard(partition)
+                elif partition in waiting and message.offset() < positions[partition]:
+                    found[partition].before = message
+                elif partition in waiting:
+                    found[partition].after = message
+                    waiting.discard(partition)
+        finally:
+            self._consumer.unassign()
+        return found
 
     def _member(self, group: str) -> confluent_kafka.Consumer:
         """Return a consumer that can ask for the group's offsets; it never joins.
@@ -153,6 +260,12 @@ class Progress:
                     raise NotCaughtUpError(f"{topic} [{partition}]: {error.str()}")
         finally:
             self._consumer.unassign()
+
+
+def _event_time(topic: Topic, message: confluent_kafka.Message) -> int:
+    if topic in _RECORDS:
+        return _RECORDS[topic].decode(message.value()).ts
+    return int(message.timestamp()[1])
 
 
 def wait_until_caught_up(

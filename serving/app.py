@@ -8,6 +8,7 @@ from typing import Any
 import falcon.asgi
 import msgspec
 
+from online_models.experiments.plans import differences
 from online_models.warm_up import warm_up
 from serving import telemetry
 from serving.access import keys as access
@@ -23,7 +24,20 @@ from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
-from serving.resources import dashboard, events, items, lists, live, operation, pages, requests, rules, users
+from serving.resources import (
+    dashboard,
+    events,
+    experiments,
+    items,
+    lists,
+    live,
+    operation,
+    pages,
+    requests,
+    rules,
+    users,
+)
+from serving.resources.documents import Documents, History, Rollback
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from state.logs import formatter
@@ -72,8 +86,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     known = Users(store, mirror.genres)
 
     def troubles() -> dict[str, str]:
-        troubles = operation.troubles_of(mirror, log)
-        return troubles if control.degraded is None else troubles | {"rules": control.degraded}
+        return operation.troubles_of(mirror, log) | control.degraded
 
     remembered = LastLists()
     known.on_erase = remembered.forget
@@ -91,9 +104,18 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     watching = LiveUsers(store)
     known.on_local = watching.changed
     answering = Lists(
-        mirror, surfaces, troubles, lambda: control.rules, settings.partitions, settings.request_budget_ms
+        mirror,
+        surfaces,
+        troubles,
+        lambda: control.rules.active,
+        lambda: control.experiments.active,
+        settings.partitions,
+        settings.request_budget_ms,
     )
-    ruling = rules.Ruling(control, store, known.breaker, log.events, mirror, answering)
+    ruled = Documents(control.rules, store, known.breaker, log.events)
+    ruling = rules.Ruling(ruled, mirror, answering)
+    tried = Documents(control.experiments, store, known.breaker, log.events)
+    planning = experiments.Planning(tried, lambda: control.rules.active, mirror, settings.partitions)
     times = users.Times()
     html, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
@@ -125,8 +147,15 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/metrics": dashboard.MetricsOverTime(settings, store, mirror),
         "/v1/admin/rules": rules.CurrentRules(ruling),
         "/v1/admin/rules/dry-run": rules.DryRun(ruling),
-        "/v1/admin/rules/history": rules.History(ruling),
-        "/v1/admin/rules/rollback": rules.Rollback(ruling),
+        "/v1/admin/rules/history": History(ruled, rules.differences),
+        "/v1/admin/rules/rollback": Rollback(ruled, rules.answer_of),
+        "/v1/admin/experiments": experiments.AllExperiments(planning),
+        "/v1/admin/experiments/history": History(tried, differences),
+        "/v1/admin/experiments/rollback": Rollback(tried, experiments.answer_of),
+        "/v1/admin/experiments/{name}": experiments.OneExperiment(planning),
+        "/v1/admin/experiments/{name}/start": experiments.Start(planning),
+        "/v1/admin/experiments/{name}/ramp": experiments.Ramp(planning),
+        "/v1/admin/experiments/{name}/stop": experiments.Stop(planning),
         "/v1/admin/requests/{request_id}": requests.Replay(log.lists, mirror),
         "/health/live": operation.HealthLive(),
         "/health/ready": operation.HealthReady(mirror, troubles),

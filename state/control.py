@@ -1,14 +1,16 @@
 """Control documents: what people decide, versioned. Each version is written once and kept."""
 
+from typing import Generic, TypeVar
+
 import msgspec
 from msgspec import Struct
 
+from state.experiments import MAX_EXPERIMENTS_BYTES, Experiments
 from state.rules import MAX_BYTES, Rules
 from state.validation import InvalidInputError, decode
 
-RULES = "rules"
+B = TypeVar("B", bound=Struct)
 
-_rules_decoder = msgspec.json.Decoder(Rules)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -16,7 +18,7 @@ class ControlDocument(Struct, array_like=True, frozen=True):
     """One version of a document; the highest one is in force."""
 
     kind: str
-    """`rules`"""
+    """The name of a `Kind`."""
     version: int
     """From 1, without gaps."""
     body: bytes
@@ -29,18 +31,30 @@ class ControlDocument(Struct, array_like=True, frozen=True):
     """The version that a rollback took it from."""
 
 
+class Kind(Generic[B]):
+    """A kind of document. Until somebody has written one, `nothing` holds, as version 0."""
+
+    def __init__(self, name: str, body: type[B], max_bytes: int) -> None:
+        self.name = name
+        self.nothing = body()
+        self._max_bytes = max_bytes
+        self._decoder = msgspec.json.Decoder(body)
+
+    def parse(self, body: bytes | msgspec.Raw) -> B:
+        """Decode a body. Raise `InvalidInputError`; whether it makes sense is for those who put it in force to say."""
+        return decode(self._decoder, body, self._max_bytes)
+
+    def encode(self, body: B) -> bytes:
+        """Reverse `parse`. Raise `InvalidInputError` when it is too large."""
+        if len(encoded := _encode(body)) > self._max_bytes:
+            raise InvalidInputError(self.name, f"{len(encoded)} bytes, at most {self._max_bytes} are taken")
+        return encoded
+
+
+RULES = Kind("rules", Rules, MAX_BYTES)
+EXPERIMENTS = Kind("experiments", Experiments, MAX_EXPERIMENTS_BYTES)
+
+
 def version_field(kind: str, version: int) -> str:
     """Name one version in the history, and its message in Kafka."""
     return f"{kind}/{version}"
-
-
-def parse_rules(body: bytes | msgspec.Raw) -> Rules:
-    """Decode a rules document. Raise `InvalidInputError`; whether filters make sense is `ActiveRules`' to say."""
-    return decode(_rules_decoder, body, MAX_BYTES)
-
-
-def rules_body(rules: Rules) -> bytes:
-    """Reverse `parse_rules`."""
-    if len(body := _encode(rules)) > MAX_BYTES:
-        raise InvalidInputError("rules", f"{len(body)} bytes, at most {MAX_BYTES} are taken")
-    return body

@@ -1,56 +1,102 @@
-"""The document of an experiment: what all workers, flows and people agree on."""
+"""The document of experiments: what all workers, flows and people agree on."""
 
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from state.records import ShortText
+from state.records import Identifier, ShortText
+from state.rules import MAX_ORDERED, MAX_RULES, Boost, Cap, Pin, Promotion, Surface
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
+MAX_EXPERIMENTS = 200
+"""The oldest of those that were stopped make room."""
+MAX_EXPERIMENTS_BYTES = 1024 * 1024
 
-class Arm(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+
+class ArmRules(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True):
+    """Parts of the rules that an arm has instead of those in force. Blocks and policies hold for everybody."""
+
+    boosts: Annotated[list[Boost], Meta(max_length=MAX_RULES)] | UnsetType = UNSET
+    pins: Annotated[list[Pin], Meta(max_length=MAX_RULES)] | UnsetType = UNSET
+    promotions: Annotated[list[Promotion], Meta(max_length=MAX_ORDERED)] | UnsetType = UNSET
+    caps: Annotated[tuple[Cap, ...], Meta(max_length=MAX_ORDERED)] | UnsetType = UNSET
+    near_duplicates: Annotated[float, Meta(ge=0.5, le=1)] | UnsetType | None = UNSET
+
+
+class ArmParameters(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True):
+    """What an arm changes. What a request itself asks for holds; the arm chooses what the request leaves open."""
+
+    diversity: Share | UnsetType = UNSET
+    """This and what follows up to `seen`: parameters of a request."""
+    exploration: Share | UnsetType = UNSET
+    explore_by: Literal["thompson", "uniform"] | UnsetType = UNSET
+    min_relevance: Share | UnsetType = UNSET
+    rotation: Share | UnsetType = UNSET
+    rotation_time: Annotated[int, Meta(ge=1, le=7 * 24 * 3600)] | UnsetType = UNSET
+    seen: Literal["hide", "show"] | UnsetType = UNSET
+    ranker: Literal["model", "popularity"] | UnsetType = UNSET
+    """What orders the candidates."""
+    rules: ArmRules | UnsetType = UNSET
+
+
+class Arm(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True, kw_only=True):
     """One way of answering."""
 
     name: Name
     weight: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
-    parameters: dict[ShortText, Any] = {}
-    """Request parameters that the arm chooses, such as `{"diversity": 0.3}`; empty: nothing is changed."""
+    parameters: ArmParameters = ArmParameters()
+    """Empty: nothing is changed."""
 
 
-class Guardrail(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class Guardrail(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True, kw_only=True):
     """What an arm may not do."""
 
     metric: Name
     max_drop: Share = 0.1
-    """Of control's value."""
+    """By how much it may be worse than control, as a share of control's value."""
     alpha: Annotated[float, Meta(gt=0.0, lt=0.5)] = 0.01
+    """How often, at most, an arm that keeps to it is stopped all the same."""
 
 
-class Experiment(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, dict=True):
-    """An experiment. The first arm is the control."""
+class Plan(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True):
+    """What people say of an experiment. The first arm is the control."""
 
     name: Name
     layer: Name = "default"
-    salt: Name
+    salt: Name | None = None
+    """What the arms are drawn with; the name, unless another experiment's split is to be repeated."""
     arms: Annotated[list[Arm], Meta(min_length=2, max_length=16)]
-    buckets: list[Annotated[int, Meta(ge=0, lt=1000)]] = []
-    """Of the layer's users: who takes part."""
-    overrides: dict[ShortText, Name] = {}
+    share: Share = 1.0
+    """Of the layer's users, who are to take part."""
+    overrides: Annotated[dict[Identifier, Name], Meta(max_length=1000)] = {}
     """User -> arm, for testers."""
-    surfaces: list[Name] = []
+    surfaces: list[Surface] = []
     """Where it changes anything; empty: everywhere."""
+    devices: list[ShortText] = []
+    """For requests from these devices only."""
+    regions: list[ShortText] = []
+    """For requests from these regions only."""
     start_ms: int | None = None
     end_ms: int | None = None
     primary_metric: Name = "ctr"
-    guardrails: list[Guardrail] = []
+    guardrails: Annotated[list[Guardrail], Meta(max_length=16)] = []
+
+
+class Experiment(Plan, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True, dict=True):
+    """A plan and what became of it."""
+
+    buckets: list[Annotated[int, Meta(ge=0, lt=1000)]] = []
+    """Of the layer's users: who takes part, while it runs."""
     status: Literal["draft", "running", "stopped"] = "draft"
-    was_ramped: bool = False
-    """Whether weights have changed while it ran: the users' split is then of several plans."""
+    started_ms: int | None = None
+    stopped_ms: int | None = None
     reason: str = ""
     """Why it was stopped."""
+    stopped_arms: dict[Name, str] = {}
+    """Arm -> why it is not given any more; its users take no part from then on, so that the others' split stands."""
 
     @property
     def control(self) -> str:
@@ -64,3 +110,12 @@ class Experiment(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, 
         """Whether users are assigned at this time, epoch ms."""
         started = self.start_ms is None or self.start_ms <= now_ms
         return self.status == "running" and started and (self.end_ms is None or now_ms < self.end_ms)
+
+
+class Experiments(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True):
+    """All experiments, oldest first: one document, since those of a layer share its users."""
+
+    experiments: Annotated[list[Experiment], Meta(max_length=MAX_EXPERIMENTS)] = []
+
+    def get(self, name: str) -> Experiment | None:
+        return next((found for found in self.experiments if found.name == name), None)

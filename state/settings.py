@@ -1,9 +1,9 @@
 """The one configuration object: read from the environment at entry points only, then passed down."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -19,8 +19,12 @@ class Settings(BaseSettings):
     )
     partitions: int = Field(4, ge=1, le=4096, description="of every topic that is partitioned by user")
     flow_partitions: Annotated[tuple[int, ...], NoDecode] = Field(
-        (), description="those that this flow process reads, as in `0,1`; none: all"
+        (), description="those that this flow process reads, as in `0,1`; none: see the next two"
     )
+    flow_processes: int = Field(
+        1, ge=1, le=4096, description="of this flow, each of which reads every so many-th partition; else one reads all"
+    )
+    flow_index: int = Field(0, ge=0, description="which of them this one is, from 0")
     instance: str = Field(
         "0",
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
@@ -68,10 +72,20 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _check_share(self) -> Self:
+        if self.flow_index >= self.flow_processes:
+            raise ValueError(f"flow_index {self.flow_index}: expected less than flow_processes, {self.flow_processes}")
+        if not self.flow_partitions and self.flow_processes > self.partitions:
+            raise ValueError(
+                f"flow_processes {self.flow_processes}: at most one for each of the {self.partitions} partitions"
+            )
+        return self
+
     @property
     def own_partitions(self) -> tuple[int, ...]:
         """Partitions of the topics keyed by user that a flow of this process reads."""
-        return self.flow_partitions or tuple(range(self.partitions))
+        return self.flow_partitions or tuple(range(self.flow_index, self.partitions, self.flow_processes))
 
     @property
     def lake_root(self) -> str:

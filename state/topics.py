@@ -15,7 +15,7 @@ class Topic:
 
     name: str
     key: str
-    """What a message's key is: `user`, `item`, `metric`, `document` or `source` (as it came)."""
+    """What a message's key is: `user`, `item`, `metric`, `document`, `letter` or `source` (as it came)."""
     compacted: bool = False
     retention: timedelta = timedelta(days=7)
     arrival_time: bool = False
@@ -36,6 +36,8 @@ IMPRESSIONS = Topic("impressions", key="user")
 CLEAN = Topic("clean", key="user", arrival_time=True)
 # flows.clean -> people: the original bytes; the reason is in the headers
 REJECTED = Topic("rejected", key="source", retention=timedelta(days=30))
+# ops.operating -> itself: `<partition>/<offset>` in `rejected`, of a letter that was fed again; no value
+RETRIED = Topic("retried", key="letter", retention=REJECTED.retention + timedelta(days=7))
 # flows.attribution -> flows.learn: msgpack `records.Example`
 EXAMPLES = Topic("examples", key="user")
 # flows.metrics -> people: JSON `records.MetricResult`
@@ -44,4 +46,4 @@ METRICS = Topic("metrics", key="metric")
 # serving -> flows.catalogue, for an emptied Redis: msgpack `control.ControlDocument`; key: `control.version_field`
 CONTROL = Topic("control", key="document", compacted=True)
 
-ALL = (EVENTS, ITEMS, IMPRESSIONS, CLEAN, REJECTED, EXAMPLES, METRICS, CONTROL)
+ALL = (EVENTS, ITEMS, IMPRESSIONS, CLEAN, REJECTED, RETRIED, EXAMPLES, METRICS, CONTROL)

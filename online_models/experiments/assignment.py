@@ -12,8 +12,9 @@ Tang, Agarwal, O'Brien, Meyer (2010), Overlapping experiment infrastructure: mor
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import accumulate
+from typing import NamedTuple
 
-from state.experiments import Experiment
+from state.experiments import Experiment, Plan
 
 N_BUCKETS = 1000
 
@@ -31,30 +32,56 @@ def bucket(layer: str, user_id: str) -> int:
 
 def draw(experiment: Experiment, user_id: str) -> str:
     """Return the arm of a user who takes part."""
-    at = share_of(f"arm:{experiment.salt}", user_id) * sum(arm.weight for arm in experiment.arms)
+    at = share_of(f"arm:{experiment.salt or experiment.name}", user_id) * sum(arm.weight for arm in experiment.arms)
     ends = accumulate(arm.weight for arm in experiment.arms)
     return next(
         (arm.name for arm, end in zip(experiment.arms, ends, strict=True) if at < end), experiment.arms[-1].name
     )
 
 
-def assign(experiments: Iterable[Experiment], user_id: str, surface: str, now_ms: int) -> dict[str, str]:
-    """Return experiment -> arm for those that the user takes part in at this time; testers' overrides come first."""
-    found = {}
+class Circumstances(NamedTuple):
+    """What a request says of itself."""
+
+    surface: str
+    now_ms: int
+    device: str | None = None
+    region: str | None = None
+
+
+def drawn(experiments: Iterable[Experiment], user_id: str) -> list[tuple[Experiment, str]]:
+    """Return the experiments that the user takes part in while they run, with the arms; testers' overrides come first.
+
+    Nobody is drawn into an arm that was stopped.
+    """
+    found = []
     buckets: dict[str, int] = {}
     for experiment in experiments:
-        if not experiment.runs_at(now_ms) or (experiment.surfaces and surface not in experiment.surfaces):
-            continue
-        forced = experiment.overrides.get(user_id)
-        if forced is not None:
-            found[experiment.name] = forced
-            continue
-        own = buckets.get(experiment.layer)
-        if own is None:
-            own = buckets[experiment.layer] = bucket(experiment.layer, user_id)
-        if own in experiment.taking_part:
-            found[experiment.name] = draw(experiment, user_id)
+        arm = experiment.overrides.get(user_id)
+        if arm is None:
+            own = buckets.get(experiment.layer)
+            if own is None:
+                own = buckets[experiment.layer] = bucket(experiment.layer, user_id)
+            if own not in experiment.taking_part:
+                continue
+            arm = draw(experiment, user_id)
+        if arm not in experiment.stopped_arms:
+            found.append((experiment, arm))
     return found
+
+
+def is_eligible(experiment: Experiment, at: Circumstances) -> bool:
+    """Return whether the experiment changes anything for a request like this; one that says less is left alone."""
+    return (
+        experiment.runs_at(at.now_ms)
+        and (not experiment.surfaces or at.surface in experiment.surfaces)
+        and (not experiment.devices or at.device in experiment.devices)
+        and (not experiment.regions or at.region in experiment.regions)
+    )
+
+
+def assign(experiments: Iterable[Experiment], user_id: str, at: Circumstances) -> dict[str, str]:
+    """Return experiment -> arm for those that the user takes part in with this request."""
+    return {experiment.name: arm for experiment, arm in drawn(experiments, user_id) if is_eligible(experiment, at)}
 
 
 def allocate(experiment: Experiment, others: Iterable[Experiment], share: float) -> list[int]:
@@ -82,7 +109,7 @@ class LayerFullError(ValueError):
     """The experiments of a layer want more than all users."""
 
 
-def expected_shares(experiment: Experiment, arms: Sequence[str]) -> list[float]:
+def expected_shares(experiment: Plan, arms: Sequence[str]) -> list[float]:
     """Return the share of the experiment's users that each arm is to have, in the order of `arms`."""
     weights: Mapping[str, float] = {arm.name: arm.weight for arm in experiment.arms}
     total = sum(weights.values())
@@ -90,4 +117,4 @@ def expected_shares(experiment: Experiment, arms: Sequence[str]) -> list[float]:
 
 
 def _competes(experiment: Experiment, other: Experiment) -> bool:
-    return other.name != experiment.name and other.layer == experiment.layer and other.status != "stopped"
+    return other.name != experiment.name and other.layer == experiment.layer and other.status == "running"

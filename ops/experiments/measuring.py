@@ -6,33 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.experiments.effects import Arm
+from online_models.experiments.metrics import Metric
 from ops.lake.query import Lake
 
 DAYS_BEFORE = 28
 """Of a user's past, that tells what the user would have done anyway."""
 
-
-@dataclass(frozen=True)
-class Metric:
-    """A ratio of two sums over users; `numerator` and `denominator` are columns of `_USERS`."""
-
-    name: str
-    meaning: str
-    numerator: str
-    denominator: str = "one"
-
-
-METRICS = (
-    Metric("ctr", "positive outcomes per shown item", "positives", "labelled"),
-    Metric("positives_per_user", "positive outcomes per user", "positives"),
-    Metric("conversion", "share of users who bought something after their first list", "converted"),
-    Metric("watch_s_per_user", "seconds watched per user after the first list", "watch_s"),
-    Metric("save_rate", "saves per shown item", "saves", "labelled"),
-    Metric("hide_rate", "hides per shown item", "hides", "labelled"),
-    Metric("retention", "share of users who were active on a later day than that of the first list", "returned"),
-    Metric("degraded", "share of lists that were degraded", "degraded", "lists"),
-)
-"""The first one of them is what guardrails and power plans mean when nothing else is said."""
 
 _COLUMNS = (
     "one", "positives", "labelled", "converted", "watch_s", "saves", "hides", "returned", "degraded", "lists", "before"

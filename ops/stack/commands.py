@@ -104,7 +104,10 @@ def down() -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show each part: process, state, restarts, lag and last event."""
+    """Show each part: process, state, restarts, how far it is behind, and its last event.
+
+    `freshet lag` tells it by topic and partition, `freshet doctor` what is wrong and what to do.
+    """
     import msgspec
 
     from ops.stack import status as stack_status
@@ -135,12 +138,12 @@ def _addresses(settings: "Settings") -> str:
 
 
 def _print_table(found: "Status", settings: "Settings") -> None:
-    from datetime import UTC, datetime
-
     from rich import get_console
     from rich.table import Table
 
-    table = Table("part", "kind", "pid", "state", "restarts", "lag", "last event (UTC)", box=None)
+    from ops.operating.lag_table import utc
+
+    table = Table("part", "kind", "pid", "state", "restarts", "lag", "for", "last event (UTC)", box=None)
     for part in found.parts:
         table.add_row(
             part.name,
@@ -149,9 +152,8 @@ def _print_table(found: "Status", settings: "Settings") -> None:
             part.state,
             str(part.restarts),
             _cell(part.lag),
-            ""
-            if part.last_event_ts is None
-            else datetime.fromtimestamp(part.last_event_ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            f"{part.lag_s:.0f} s" if part.lag_s else "",
+            utc(part.last_event_ts),
         )
     get_console().print(table)
 

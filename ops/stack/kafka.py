@@ -150,8 +150,8 @@ def create_topics(settings: Settings) -> None:
         topic.full_name(settings): NewTopic(
             topic.full_name(settings),
             num_partitions=n_partitions(topic, settings),
-            replication_factor=1,
-            config=_config(topic),
+            replication_factor=-1,  # the broker's default
+            config=config(topic),
         )
         for topic in topics.ALL
     }
@@ -188,7 +188,8 @@ def n_partitions(topic: topics.Topic, settings: Settings) -> int:
     return 1 if topic == topics.METRICS else settings.partitions
 
 
-def _config(topic: topics.Topic) -> dict[str, str]:
+def config(topic: topics.Topic) -> dict[str, str]:
+    """Return the configuration that the topic is created with."""
     return {
         "cleanup.policy": "compact" if topic.compacted else "delete",
         "retention.ms": str(int(topic.retention.total_seconds() * 1000)),

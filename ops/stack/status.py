@@ -8,12 +8,11 @@ from typing import Literal
 import msgspec
 from confluent_kafka import KafkaException
 
-from ops.lag import NotCaughtUpError, behind
+from ops.lag import NotCaughtUpError, lags
 from ops.stack import kafka, redis_server
 from ops.stack.home import Home
 from ops.stack.parts import FLOWS, Flow, Kind
 from ops.stack.supervisor import PartProcess, State, Supervisor
-from state.redis_store import RedisStore
 from state.settings import Settings
 from state.store import StoreUnavailableError
 
@@ -32,8 +31,10 @@ class PartStatus(msgspec.Struct):
     restarts: int = 0
     lag: int | None = None
     """Records in its inputs that it has not taken in yet; None where that is not known, or means nothing."""
+    lag_s: float | None = None
+    """For how long the oldest of them has waited, in seconds."""
     last_event_ts: int | None = None
-    """Stream time, epoch ms; only flows that keep it say it."""
+    """Epoch ms, of the newest message taken in; see `ops.lag.PartitionLag`."""
 
 
 class Status(msgspec.Struct):
@@ -52,7 +53,7 @@ def status(home: Home, settings: Settings) -> Status:
     if serving.state in {"running", "starting"}:
         serving.state = "running" if serving_answers(settings) else "starting"
     flows = [_flow(flow, processes, settings) for flow in FLOWS]
-    if processes and kafka_answers and redis_answers:
+    if kafka_answers and redis_answers:
         _add_progress(flows, settings)
     parts = [
         _server("kafka", "broker", processes, answers=kafka_answers),
@@ -64,16 +65,15 @@ def status(home: Home, settings: Settings) -> Status:
 
 
 def _add_progress(flows: Sequence[PartStatus], settings: Settings) -> None:
-    store = RedisStore(settings)
     try:
-        lags = behind(settings)
-        for flow in flows:
-            flow.lag = lags.get(flow.name)
-            flow.last_event_ts = (
-                max((mark.stream_ts for mark in store.watermarks(flow.name).values()), default=0) or None
-            )
+        found = lags(settings)
     except (KafkaException, NotCaughtUpError, StoreUnavailableError):
         return  # one of them went away just now: what is not known stays empty
+    for flow in flows:
+        own = [lag for lag in found if lag.flow == flow.name]
+        flow.lag = sum(lag.events for lag in own)
+        flow.lag_s = max((lag.seconds for lag in own), default=0.0)
+        flow.last_event_ts = max((lag.last_event_ts for lag in own if lag.last_event_ts is not None), default=None)
 
 
 def says_ready(settings: Settings, flow: str, pid: int | None) -> bool:
@@ -100,7 +100,7 @@ def address(settings: Settings) -> str:
 
 
 def _server(name: str, kind: Kind, processes: Mapping[str, PartProcess], *, answers: bool) -> PartStatus:
-    if processes and name not in processes:
+    if name not in processes and (processes or answers):
         return PartStatus(name, kind, None, "external" if answers else "unreachable")
     part = _part(name, kind, processes)
     if part.state in {"running", "starting"}:

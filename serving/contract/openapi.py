@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from serving.contract import answers, queries, rules
+from serving.contract import answers, documents, experiments, queries, rules
 from serving.contract.answers import Live, Ready
 from serving.contract.feedback import Feedback, Onboarding
 from serving.contract.metrics import MetricsAnswer, MetricsQuery
@@ -55,6 +55,8 @@ _ACCESS = (401, 403, 429)
 _ITEM = "/v1/items/{item_id}"
 _USER = "/v1/users/{user_id}"
 _RULES = "/v1/admin/rules"
+_EXPERIMENTS = "/v1/admin/experiments"
+_CHANGES = (400, 404, 409, 413, 503)
 OPERATIONS = (
     Operation(
         "post", "/v1/events", "Take events, one or many", answers.BatchAnswer,
@@ -107,16 +109,32 @@ OPERATIONS = (
     ),
     Operation("get", "/v1/popular", "What most people take these days", answers.ListAnswer, queries.SurfaceQuery),
     Operation("get", "/v1/trending", "What is taken most at the moment", answers.ListAnswer, queries.TrendingQuery),
-    Operation("get", _RULES, "The rules in force, or of an earlier version", rules.RulesAnswer, rules.RulesQuery,
+    Operation("get", _RULES, "The rules in force, or of an earlier version", rules.RulesAnswer, documents.VersionQuery,
               problems=(400, 404, 503)),
     Operation("put", _RULES, "Put rules in force, in all processes within two seconds", rules.RulesAnswer,
               bodies=(rules.NewRules,), problems=(400, 409, 413, 503)),
     Operation("post", f"{_RULES}/dry-run", "Whose lists would change, and how", rules.TrialAnswer,
               bodies=(rules.Trial,), problems=(400, 413)),
-    Operation("get", f"{_RULES}/history", "Who changed what, newest first", rules.HistoryAnswer, rules.HistoryQuery,
-              problems=(400, 503)),
+    Operation("get", f"{_RULES}/history", "Who changed what, newest first", documents.HistoryAnswer,
+              documents.HistoryQuery, problems=(400, 503)),
     Operation("post", f"{_RULES}/rollback", "Put an earlier version in force again", rules.RulesAnswer,
-              bodies=(rules.WantedRollback,), problems=(400, 404, 409, 413, 503)),
+              bodies=(documents.WantedRollback,), problems=(400, 404, 409, 413, 503)),
+    Operation("get", _EXPERIMENTS, "All experiments, or those of an earlier version", experiments.ExperimentsAnswer,
+              documents.VersionQuery, problems=(400, 404, 503)),
+    Operation("post", _EXPERIMENTS, "Plan an experiment; nothing changes yet", experiments.ExperimentAnswer,
+              bodies=(experiments.NewExperiment,), status=201, problems=(400, 409, 413, 503)),
+    Operation("get", f"{_EXPERIMENTS}/{{name}}", "An experiment, and what its arms did", experiments.ExperimentAnswer,
+              problems=(400, 404, 503)),
+    Operation("post", f"{_EXPERIMENTS}/{{name}}/start", "Assign users, in all processes within two seconds",
+              experiments.ExperimentAnswer, bodies=(experiments.WantedStart,), problems=_CHANGES),
+    Operation("post", f"{_EXPERIMENTS}/{{name}}/ramp", "Change the share of users; those who stay keep their arms",
+              experiments.ExperimentAnswer, bodies=(experiments.WantedRamp,), problems=_CHANGES),
+    Operation("post", f"{_EXPERIMENTS}/{{name}}/stop", "Stop an experiment, or one of its arms",
+              experiments.ExperimentAnswer, bodies=(experiments.WantedStop,), problems=_CHANGES),
+    Operation("get", f"{_EXPERIMENTS}/history", "Who changed what, newest first", documents.HistoryAnswer,
+              documents.HistoryQuery, problems=(400, 503)),
+    Operation("post", f"{_EXPERIMENTS}/rollback", "Put an earlier version of all experiments in force again",
+              experiments.ExperimentsAnswer, bodies=(documents.WantedRollback,), problems=_CHANGES),
     Operation("get", "/v1/search", "Items by text, in the user's order", answers.ListAnswer, queries.SearchQuery),
     Operation(
         "post", "/v1/sessions/recommendations", "A list by the events of the request; nothing is stored or logged",

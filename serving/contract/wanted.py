@@ -1,10 +1,17 @@
-"""One expression for all that a request says of the items it wants: the filter and its shorthands."""
+"""What the parameters of a list request come to: one expression for the filter and its shorthands, boosts, defaults."""
 
+from collections.abc import Mapping
+from functools import cache
 from math import isfinite
+from typing import Any, TypeVar
+
+from msgspec.structs import fields, replace
 
 from online_models.expressions import All, Boost, Comparison, Expression, ExpressionError, Labels, parse, parse_boosts
 from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
+
+L = TypeVar("L", bound=ListQuery)
 
 
 def wanted(query: ListQuery) -> Expression | None:
@@ -62,6 +69,20 @@ def check_user(query: ListQuery, has_user: bool, has_history: bool) -> None:
         raise ProblemError(
             400, "rotation_time: means nothing without rotation", field="rotation_time", allowed=["rotation above 0"]
         )
+
+
+def filled(query: L, parameters: Mapping[str, Any]) -> L:
+    """Return the query with these values of parameters that it leaves at their defaults."""
+    if not parameters:
+        return query
+    defaults = _defaults(type(query))
+    given = {name: value for name, value in parameters.items() if getattr(query, name) == defaults[name]}
+    return replace(query, **given) if given else query
+
+
+@cache
+def _defaults(kind: type[ListQuery]) -> Mapping[str, Any]:
+    return {field.name: field.default for field in fields(kind)}
 
 
 def not_understood(error: ExpressionError, parameter: str = "filter") -> ProblemError:

@@ -3,88 +3,70 @@
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec import Struct
 
+from online_models.experiments.active import ActiveExperiments
 from online_models.rules import ActiveRules
 from serving.memory.tasks import stop
-from state.control import RULES, ControlDocument, parse_rules
+from state.control import EXPERIMENTS, RULES, ControlDocument, Kind
 from state.entries import CONTROL, StateDecodeError
 from state.settings import Settings
 from state.store import AsyncStore, StoreUnavailableError
 from state.validation import InvalidInputError
 
+A = TypeVar("A")
+B = TypeVar("B", bound=Struct)
+
 _RETRY_S = 0.25
 _log = logging.getLogger("serving")
 
 
-class Control:
-    """Follows the rules document.
+class Held(Generic[B, A]):
+    """One kind of document, as it is in force in this process.
 
-    What was known once holds until a newer version is read: an emptied Redis takes no block away. A process that
-    knows more than Redis writes it back. Without Redis the copy on disk holds, at first.
+    Parameters
+    ----------
+    understand
+        Makes of a body and its version what requests use; raises `InvalidInputError`.
     """
 
-    def __init__(self, settings: Settings, store: AsyncStore) -> None:
-        self._store = store
-        self._path = settings.home / f"rules-{settings.namespace or 'default'}.bin"
+    def __init__(self, kind: Kind[B], understand: Callable[[B, int], A], settings: Settings) -> None:
+        self.kind = kind
+        self._understand = understand
+        self._path = settings.home / f"{kind.name}-{settings.namespace or 'default'}.bin"
         self.document: ControlDocument | None = None
-        """As it is in force."""
-        self.rules = ActiveRules()
+        self.active = understand(kind.nothing, 0)
         self.degraded: str | None = None
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Take the copy on disk, if there is one, and follow the store in the background."""
+    def recall(self) -> None:
+        """Take the copy on disk, if there is one."""
         try:
             self.take(msgspec.msgpack.decode(self._path.read_bytes(), type=ControlDocument), save=False)
         except FileNotFoundError:
             pass
         except (OSError, msgspec.MsgspecError) as error:
             _log.warning("%s is not used: %s", self._path.name, error)
-        self._tasks = [asyncio.create_task(self._follow())]
-
-    async def aclose(self) -> None:
-        await stop(*self._tasks)
 
     def take(self, document: ControlDocument, save: bool = True) -> None:
         """Let a document hold from now on, if it is newer than what holds."""
         if self.document is not None and document.version <= self.document.version:
             return
         try:
-            rules = ActiveRules(parse_rules(document.body), document.version)
+            active = self._understand(self.kind.parse(document.body), document.version)
         except InvalidInputError as error:
             # Written by a newer release, say: what is understood stays in force.
             self.degraded = f"version {document.version} is not understood: {error}"
-            _log.error("rules: %s", self.degraded)
+            _log.error("%s: %s", self.kind.name, self.degraded)
             return
-        self.document, self.rules, self.degraded = document, rules, None
-        _log.info("rules: version %d by %s is in force", document.version, document.author)
+        self.document, self.active, self.degraded = document, active, None
+        _log.info("%s: version %d by %s is in force", self.kind.name, document.version, document.author)
         if save:
             self._save(document)
-
-    async def _follow(self) -> None:
-        while True:
-            try:
-                async for changes in self._store.follow((CONTROL,)):
-                    stored = changes.rows.get(CONTROL, {}).get(RULES)
-                    if stored is not None:
-                        self.take(stored)
-                    if changes.complete or RULES in changes.rows.get(CONTROL, {}):
-                        await self._write_back(stored)
-            except (StoreUnavailableError, StateDecodeError) as error:
-                _log.debug("control documents are not followed: %s", error)
-            except Exception:
-                # A bug here must not end the following: rules that are withdrawn would hold for ever.
-                _log.exception("following control documents failed")
-            await asyncio.sleep(_RETRY_S)
-
-    async def _write_back(self, stored: ControlDocument | None) -> None:
-        """Give the store what this process knows and the store has lost."""
-        known = self.document
-        if known is not None and (stored is None or stored.version < known.version):
-            await self._store.replace_document(known, None if stored is None else stored.version)
 
     def _save(self, document: ControlDocument) -> None:
         partial = self._path.with_suffix(f".{os.getpid()}")
@@ -97,3 +79,55 @@ class Control:
             Path(partial).replace(self._path)
         except OSError as error:
             _log.warning("%s is not saved: %s", self._path.name, error)
+
+
+class Control:
+    """Follows the documents.
+
+    What was known once holds until a newer version is read: an emptied Redis takes no block away. A process that
+    knows more than Redis writes it back. Without Redis the copies on disk hold, at first.
+    """
+
+    def __init__(self, settings: Settings, store: AsyncStore) -> None:
+        self._store = store
+        self.rules = Held(RULES, ActiveRules, settings)
+        self.experiments = Held(EXPERIMENTS, ActiveExperiments, settings)
+        self._kinds = (self.rules, self.experiments)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def degraded(self) -> dict[str, str]:
+        """Return kind -> why its newest document is not in force here."""
+        return {held.kind.name: held.degraded for held in self._kinds if held.degraded is not None}
+
+    async def start(self) -> None:
+        """Take the copies on disk, and follow the store in the background."""
+        for held in self._kinds:
+            held.recall()
+        self._tasks = [asyncio.create_task(self._follow())]
+
+    async def aclose(self) -> None:
+        await stop(*self._tasks)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for changes in self._store.follow((CONTROL,)):
+                    rows = changes.rows.get(CONTROL, {})
+                    for held in self._kinds:
+                        if changes.complete or held.kind.name in rows:
+                            await self._compare(held, rows.get(held.kind.name))
+            except (StoreUnavailableError, StateDecodeError) as error:
+                _log.debug("control documents are not followed: %s", error)
+            except Exception:
+                # A bug here must not end the following: rules that are withdrawn would hold for ever.
+                _log.exception("following control documents failed")
+            await asyncio.sleep(_RETRY_S)
+
+    async def _compare(self, held: Held[Any, Any], stored: ControlDocument | None) -> None:
+        """Take what the store knows, or give it what this process knows and the store has lost."""
+        if stored is not None:
+            held.take(stored)
+        known = held.document
+        if known is not None and (stored is None or stored.version < known.version):
+            await self._store.replace_document(known, None if stored is None else stored.version)

@@ -48,6 +48,7 @@ def impression_of(slate: Slate) -> Impression:
         feature_set=FEATURE_SET,
         model=slate.model[0],
         model_version=slate.model[1],
+        experiments=dict(slate.experiments),
         degraded=slate.degraded or None,
         session_id=slate.query.session_id,
         device=slate.query.device,

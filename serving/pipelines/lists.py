@@ -10,6 +10,8 @@ from typing import Literal
 from msgspec import UNSET
 
 from online_models import fingerprints
+from online_models.experiments.active import ActiveExperiments, Choice
+from online_models.experiments.assignment import Circumstances
 from online_models.expressions import Boost, Expression, ExpressionError
 from online_models.replica import Replica
 from online_models.rules import NO_RULES, ActiveRules
@@ -18,7 +20,7 @@ from serving.contract import cursors
 from serving.contract.answers import ListAnswer, ListedItem, ModelVersion, StateUsed
 from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
-from serving.contract.wanted import boosts, check_user, not_understood, wanted
+from serving.contract.wanted import boosts, check_user, filled, not_understood, wanted
 from serving.memory.mirror import Mirror
 from serving.memory.users import KnownUser
 from serving.pipelines.explaining import explanations
@@ -29,6 +31,7 @@ from serving.pipelines.request_ids import NOWHERE, new_request_id
 from serving.pipelines.slate import Slate
 from state.partitioner import UserPartitions
 from state.records import Item
+from state.validation import InvalidInputError
 
 _AT_ONCE = 16
 """Lists in the making at once. A list computes for about a millisecond and cannot be interrupted, so that with many
@@ -45,8 +48,8 @@ class Lists:
     ----------
     troubles
         Returns part -> what is wrong with it, for parts that no stage of a request touches.
-    rules
-        Returns those in force.
+    rules, experiments
+        Return those in force.
     n_partitions
         Of the topics by user.
     """
@@ -57,11 +60,13 @@ class Lists:
         surfaces: Mapping[str, Pipeline],
         troubles: Callable[[], dict[str, str]],
         rules: Callable[[], ActiveRules] = lambda: NO_RULES,
+        experiments: Callable[[], ActiveExperiments] = ActiveExperiments,
         n_partitions: int = 1,
         budget_ms: float = BUDGET_MS,
     ) -> None:
         self._budget_ms = budget_ms
         self._rules = rules
+        self._experiments = experiments
         self._partition_of = UserPartitions(n_partitions)
         self._recent_users: deque[str] = deque(maxlen=_MAX_RECENT_USERS)
         self._mirror = mirror
@@ -103,22 +108,26 @@ class Lists:
         wall_ms = int(time.time() * 1000)
         bound = cursors.binding(query, surface, user_id, about, window)
         shown = b"" if query.page is None else cursors.decode(query.page, bound, wall_ms // 1000, fingerprints.SIZE)
+        degraded = self._troubles()
+        choice, rules = self._choose(surface, query, user_id, wall_ms, degraded)
         slate = Slate(
             wanted=_wanted(query, replica),
             boosts=_boosts(query, replica),
             request_id=new_request_id(wall_ms, NOWHERE if user_id is None else self._partition_of(user_id)),
             surface=surface,
-            query=query,
+            query=filled(query, choice.parameters),
             replica=replica,
             now_ms=self._mirror.now_ms,
             wall_ms=wall_ms,
             user_id=user_id,
+            experiments=choice.arms,
+            ranker=choice.ranker,
             anchor=anchor,
             window=window,
             text=text,
             user=user,
-            degraded=self._troubles(),
-            rules=self._rules(),
+            degraded=degraded,
+            rules=rules,
             arrived=started,
             budget_ms=self._budget_ms,
             rung=Rung.DISK if self._mirror.origin == "disk" else Rung.FULL,
@@ -146,16 +155,18 @@ class Lists:
     ) -> tuple[list[str], list[str], dict[str, int]]:
         """Return a user's list as it is and as it would be under other rules, and what those would have to relax.
 
-        Nobody is shown these lists, and none is logged.
+        Nobody is shown these lists, and none is logged. Both are as the user's experiments have them.
         """
         lists: list[list[str]] = []
         replica, now_ms, wall_ms = self._mirror.current, self._mirror.now_ms, int(time.time() * 1000)
         request_id = new_request_id(wall_ms, NOWHERE)
-        for held in (self._rules(), rules):
+        for under in (self._rules(), rules):
+            choice, held = self._choose(surface, query, user_id, wall_ms, {}, under)
             slate = Slate(
                 request_id=request_id,
                 surface=surface,
-                query=query,
+                query=filled(query, choice.parameters),
+                ranker=choice.ranker,
                 replica=replica,
                 now_ms=now_ms,
                 wall_ms=wall_ms,
@@ -167,6 +178,25 @@ class Lists:
                 await self._surfaces[surface].run(slate)
             lists.append([replica.item_id(slot) for slot in slate.candidates.slots.tolist()])
         return lists[0], lists[1], slate.relaxed
+
+    def _choose(
+        self,
+        surface: str,
+        query: ListQuery,
+        user_id: str | None,
+        wall_ms: int,
+        degraded: dict[str, str],
+        rules: ActiveRules | None = None,
+    ) -> tuple[Choice, ActiveRules]:
+        """Return what experiments do to a request, and the rules for it: those given, else those in force."""
+        held, experiments = self._rules() if rules is None else rules, self._experiments()
+        choice = experiments.choose(user_id, Circumstances(surface, wall_ms, query.device, query.region))
+        if choice.rules:
+            try:
+                held = experiments.ruled(choice, held)
+            except InvalidInputError as error:  # the rules were changed since the experiment was created
+                degraded["experiments"] = f"the arm's rules do not go with those in force: {error}"
+        return choice, held
 
 
 def _next(slate: Slate, bound: bytes, shown: bytes) -> str | None:
@@ -250,6 +280,7 @@ def render(slate: Slate, state: StateUsed, next_page: str | None = None) -> List
         items=items,
         next=next_page,
         model=ModelVersion(*slate.model),
+        experiments=dict(slate.experiments),
         relaxed=slate.relaxed or UNSET,
         degraded=slate.degraded or None,
         state=state,

@@ -1,9 +1,10 @@
 """One request on its way through a pipeline: what it asked for, and its candidates so far."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,10 @@ class Slate:
     context: Context | None = None
     rules: ActiveRules = NO_RULES
     """The same version for the whole request."""
+    experiments: Mapping[str, str] = field(default_factory=dict)
+    """Experiment -> the user's arm."""
+    ranker: Literal["model", "popularity"] = "model"
+    """What orders the candidates."""
     reasons: list[str] = field(default_factory=list)
     """As shown."""
     ranks: dict[int, int] = field(default_factory=dict)

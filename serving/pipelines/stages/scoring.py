@@ -14,7 +14,10 @@ from serving.pipelines.sources import Popular, ScoredSource
 
 
 class Score:
-    """One vectorised pass of the online ranker over the first candidates, as many as load allows."""
+    """One vectorised pass of the online ranker over the first candidates, as many as load allows.
+
+    An experiment may have all candidates ordered by popularity instead, as `popular` has them.
+    """
 
     name = "score"
     deadline_ms = 20.0
@@ -26,6 +29,9 @@ class Score:
     def run(self, slate: Slate) -> None:
         if slate.last is not None:
             return  # recalled with its scores
+        if slate.ranker == "popularity":
+            ScoreBy(Popular()).run(slate)
+            return
         assert slate.context is not None
         n_scored = max(slate.max_scored, slate.query.limit)
         if n_scored < min(MAX_SCORED, len(slate.candidates)):

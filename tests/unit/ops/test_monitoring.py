@@ -42,7 +42,7 @@ def test_an_alert_asks_for_what_there_is_and_tells_what_to_do(alert: dict[str, A
     assert asked <= known_names()
     assert alert["labels"]["severity"] in ("page", "ticket")
     assert alert["annotations"]["summary"]
-    assert f"`{alert['alert']}`" in (project_root() / "docs/metrics.md").read_text()
+    assert f"`{alert['alert']}`" in (project_root() / "docs/operations.md").read_text()
 
 
 def test_every_panel_asks_for_what_there_is() -> None:

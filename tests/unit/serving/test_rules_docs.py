@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli import app
-from state.control import parse_rules
+from state.control import RULES
 from tests.unit.serving.system import System
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +32,7 @@ async def test_documented_rules_can_be_tried_and_applied(system: System, documen
     assert status == 200, answer
     status, answer = await system.call("PUT", "/v1/admin/rules", {"rules": rules, "version": 0})
     assert status == 200, answer
-    assert parse_rules(json.dumps(answer["rules"]).encode()) == parse_rules(document.encode())
+    assert RULES.parse(json.dumps(answer["rules"]).encode()) == RULES.parse(document.encode())
 
 
 class Api:

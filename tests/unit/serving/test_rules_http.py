@@ -10,7 +10,7 @@ from falcon import testing
 
 from serving.app import create_app
 from serving.memory.control import Control
-from state.control import RULES, ControlDocument, parse_rules
+from state.control import RULES, ControlDocument
 from state.entries import CONTROL
 from state.topics import CONTROL as CONTROL_TOPIC
 from tests.unit.serving.system import System
@@ -132,7 +132,7 @@ async def until(condition: Any) -> None:
 
 
 def a_document(version: int, body: Any) -> ControlDocument:
-    return ControlDocument(RULES, version, json.dumps(body).encode(), "anna", 1)
+    return ControlDocument(RULES.name, version, json.dumps(body).encode(), "anna", 1)
 
 
 async def test_a_worker_that_starts_without_redis_has_its_last_rules(system: System, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ async def test_a_worker_that_starts_without_redis_has_its_last_rules(system: Sys
     control = Control(system.settings, again.store)
     again.store.lost = True
     await control.start()
-    assert control.rules.document == parse_rules(json.dumps(BLOCK).encode())
+    assert control.rules.active.document == RULES.parse(json.dumps(BLOCK).encode())
     await control.aclose()
 
 
@@ -151,11 +151,11 @@ async def test_an_emptied_redis_takes_no_block_away_and_gets_the_rules_back(tmp_
     """R9"""
     system = System(tmp_path)
     control = Control(system.settings, system.store)
-    control.take(a_document(7, BLOCK))
+    control.rules.take(a_document(7, BLOCK))
     await control.start()
-    await until(lambda: system.flows.get_rows(CONTROL, [RULES]))
-    assert system.flows.get_rows(CONTROL, [RULES])[RULES].version == 7
-    assert control.rules.version == 7
+    await until(lambda: system.flows.get_rows(CONTROL, [RULES.name]))
+    assert system.flows.get_rows(CONTROL, [RULES.name])[RULES.name].version == 7
+    assert control.rules.active.version == 7
     await control.aclose()
 
 
@@ -163,10 +163,10 @@ async def test_rules_that_are_not_understood_do_not_replace_those_that_are(tmp_p
     """R9"""
     system = System(tmp_path)
     control = Control(system.settings, system.store)
-    control.take(a_document(1, BLOCK))
-    control.take(a_document(2, {"from": "a newer release"}))
-    assert control.rules.version == 1
-    assert control.degraded is not None
+    control.rules.take(a_document(1, BLOCK))
+    control.rules.take(a_document(2, {"from": "a newer release"}))
+    assert control.rules.active.version == 1
+    assert "rules" in control.degraded
 
 
 async def test_workers_follow_each_other(system: System) -> None:
