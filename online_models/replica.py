@@ -12,10 +12,11 @@ from online_models.arrays import Slots, grown
 from online_models.attributes import Attributes
 from online_models.columns import NO_ITEM, Columns
 from online_models.engine import inputs
+from online_models.engine.als import RANK
 from online_models.engine.context import Context
 from online_models.engine.contributions import contributions
 from online_models.engine.defaults import default_weights
-from online_models.engine.factors import SMOOTH, ItemFactors
+from online_models.engine.factors import SMOOTH, ItemFactors, unit_vectors
 from online_models.engine.history import Steps
 from online_models.engine.items import N_EVENTS, TOTAL, ItemTable
 from online_models.engine.popular import TopList
@@ -200,12 +201,9 @@ class Replica:
 
         The first few users of an item say little: two items that the same person took alone would look the same.
         """
-        vectors = self.columns.factors.items[SMOOTH, slots]
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        known = (self.columns.items.counts[slots, N_EVENTS] >= _VECTOR_FROM) & (squares > 0.0)
-        scale = np.zeros(len(slots), np.float32)
-        scale[known] = 1.0 / np.sqrt(squares[known])
-        return np.asarray(vectors * scale[:, None])
+        vectors = np.empty((len(slots), RANK), np.float32)
+        unit_vectors(self.columns.factors.items[SMOOTH], self.columns.items.n_events, _VECTOR_FROM, slots, vectors)
+        return vectors
 
     def evidence(self, slots: Slots) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return how many events some items had, and how many of these were positive, both shape (n,)."""
