@@ -40,8 +40,6 @@ class Progress(msgspec.Struct, array_like=True):
 
     n_events: int
     repeat_share: float
-    n_lists: int
-    """That the ranker has learned."""
 
 
 class _Progress(msgspec.Struct, array_like=True):
@@ -67,7 +65,7 @@ def write(learner: "Learner", changes: Changes) -> None:
     if ranker.n_lists != learner.n_lists_written:
         changes.upsert(MODEL, "ranker", BlobRow(ranker.weights(inputs.NAMES)))
         changes.upsert(LEARNER, "ranker", BlobRow(ranker.state()))
-    progress = Progress(learner.columns.n_events, learner.repeat_share, ranker.n_lists)
+    progress = Progress(learner.columns.n_events, learner.repeat_share)
     changes.upsert(MODEL, "factors", BlobRow(factors.item_gramians()))
     changes.upsert(MODEL, "progress", BlobRow(msgspec.msgpack.encode(progress)))
     changes.upsert(LEARNER, "factors", BlobRow(factors.user_gramians()))

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from state.artifacts import ModelChunk
 from state.control import ControlDocument
 from state.records import (
     Activity,
@@ -112,6 +113,9 @@ OVERLAY = Entry("v1:user:{id}:overlay", CleanEvent, ttl=timedelta(days=30))
 # serving -> serving, for lists that rotate
 SHOWN = Entry("v1:user:{id}:shown", Shown, ttl=timedelta(days=7))
 
+# serving -> serving, flows.shadow: registered models in use; id: `state.artifacts.chunk_id`
+MODEL_CHUNK = Entry("v1:model:{id}", ModelChunk, ttl=timedelta(days=30))
+
 # flows.metrics -> serving; width (ms) -> entry, by `metric_window_id`
 METRIC_WINDOWS: Mapping[int, Entry[MetricWindow]] = {
     60_000: Entry("v1:metrics:1m:{id}", MetricWindow, ttl=timedelta(hours=3)),
@@ -169,6 +173,7 @@ ENTRIES: tuple[Entry[Any], ...] = (
     SESSION,
     OVERLAY,
     SHOWN,
+    MODEL_CHUNK,
     *METRIC_WINDOWS.values(),
     LEARNER_USER,
 )

@@ -6,6 +6,7 @@ from functools import partial
 
 import falcon.asgi
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from online_models.experiments import plans
@@ -27,11 +28,15 @@ from serving.contract.experiments import (
 from serving.contract.problems import ProblemError
 from serving.contract.queries import NoQuery, parse_query
 from serving.memory.mirror import Mirror
+from serving.memory.models import Models
 from serving.resources.documents import Documents, caller
+from state.artifacts import ONLINE, ArtifactError
 from state.control import EXPERIMENTS, ControlDocument
 from state.entries import EXPERIMENT_ARMS, arm_field
 from state.experiments import Experiment, Experiments
-from state.validation import decode
+from state.registry import RegistryError, UnknownModelError
+from state.store import StoreUnavailableError
+from state.validation import InvalidInputError, decode
 
 _SWITCHED = ""
 """The arm of those who were seen in several."""
@@ -53,11 +58,13 @@ class Planning:
         documents: Documents[Experiments],
         rules: Callable[[], ActiveRules],
         mirror: Mirror,
+        models: Models,
         n_partitions: int,
     ) -> None:
         self.documents = documents
         self._rules = rules
         self._mirror = mirror
+        self._models = models
         self._n_partitions = n_partitions
 
     async def take(self, step: Step, name: str, author: str, note: str) -> ExperimentAnswer:
@@ -85,6 +92,18 @@ class Planning:
     def check_rules(self, plan: NewExperiment) -> None:
         """Raise `InvalidInputError`, naming the field, for arms whose rules cannot hold with the catalogue as it is."""
         check_rules(plan, self._rules(), self._mirror.current.attributes)
+
+    async def check_models(self, plan: NewExperiment) -> None:
+        """Put what arms rank by where all processes find it. Raise `InvalidInputError` for what cannot be used."""
+        for k, arm in enumerate(plan.arms):
+            if arm.parameters.model in (UNSET, ONLINE):
+                continue
+            try:
+                await self._models.publish(str(arm.parameters.model))
+            except (UnknownModelError, ArtifactError) as error:
+                raise InvalidInputError(f"arms[{k}].parameters.model", str(error)) from error
+            except (RegistryError, StoreUnavailableError) as error:
+                raise ProblemError(503, str(error), retry_after_s=1) from error
 
     def _after(self, step: Step, before: Experiments) -> Experiments:
         try:
@@ -115,6 +134,7 @@ class AllExperiments:
         parse_query(NoQuery, req.params)
         plan = decode(_new_decoder, await read_body(req, BODY_LIMIT), BODY_LIMIT)
         self._planning.check_rules(plan)
+        await self._planning.check_models(plan)
         answer = await self._planning.take(partial(plans.created, plan=plan), plan.name, caller(req), plan.note)
         send(resp, answer, 201)
 

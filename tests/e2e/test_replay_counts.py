@@ -47,14 +47,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def system() -> Iterator[Settings]:
     """One system for the tests of this file that leave each other's users and items alone."""
-    with own_system(Console(quiet=True), request_budget_ms=60_000) as settings:
+    with own_system(Console(quiet=True), request_budget_ms=60_000, lake_delay_s=1.0) as settings:
         yield settings
 
 
 @pytest.fixture
 def other_system() -> Iterator[Settings]:
     """Its test comes first, so that it ends before `system` begins."""
-    with own_system(Console(quiet=True), request_budget_ms=60_000) as settings:
+    with own_system(Console(quiet=True), request_budget_ms=60_000, lake_delay_s=1.0) as settings:
         yield settings
 
 
