@@ -53,6 +53,7 @@ def register(app: typer.Typer) -> None:
     bench.command("live")(live)
     bench.command("engine")(engine)
     bench.command("endless")(endless)
+    bench.command("experiment")(experiment)
     bench.command("recovery")(recovery)
     bench.command("all")(run_all)
     app.add_typer(bench, name="bench")
@@ -186,6 +187,32 @@ def endless(
     _finish([report], as_json)
 
 
+def experiment(
+    live: Annotated[int, typer.Option(min=100, help="Events that are played as live traffic.")] = 10_000,
+    data: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """Popularity against the model as two arms over a data set, in one process: the lift, and its interval."""
+    import asyncio
+    from tempfile import TemporaryDirectory
+
+    from rich.progress import Progress
+
+    from ops.bench import experiment as bench
+
+    console = _console()
+    with (
+        _failing_clearly(),
+        _dataset(data) as dataset,
+        TemporaryDirectory(prefix="freshet-experiment-") as home,
+        Progress(console=console, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("events", total=dataset.n_events)
+        found = asyncio.run(bench.measure(dataset, live, Path(home), partial(_complete, progress, task)))
+        name = dataset.name
+    _finish([bench.report(name, found)], as_json)
+
+
 def recovery(
     rounds: Annotated[int, typer.Option(min=1, help="Kills of each flow.")] = 3,
     rate: Annotated[float, typer.Option(min=50, help="Events a second meanwhile.")] = _KILLS_AT_PER_S,
@@ -239,7 +266,7 @@ def _recovery(dataset: "Dataset", rounds: int, rate: float, console: "Console") 
     from ops.bench import recovery as bench
     from ops.bench.systems import own_system
 
-    with own_system(console) as settings:
+    with own_system(console, lake_delay_s=1.0) as settings:  # so that each flow's output is seen to move
         return bench.measure(settings, dataset, rounds, rate, console)
 
 
