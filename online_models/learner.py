@@ -90,7 +90,9 @@ class Learner:
         self.items = ItemSlots()
         self.factors = Factors(seed)
         self.columns = Columns(self.factors)
-        self.users = LearnerUsers(max_users, lambda: self.counts.forgotten_items, self._learn_run, self._evict)
+        self.users = LearnerUsers(
+            max_users, lambda: self.counts.forgotten_items, self.is_current, self._learn_run, self._evict
+        )
         self.ranker = ranker or ListwiseRanker(inputs.N_INPUTS, seed=seed).load(default_weights(), inputs.NAMES)
         self.counts = LearnerCounts()
         self.stream_ts = 0
@@ -345,7 +347,7 @@ class Learner:
         return self.users.missing(user_ids)
 
     def restore_users(self, rows: Mapping[str, UserRow | None]) -> None:
-        self.users.restore(rows, self.is_current)
+        self.users.restore(rows)
 
     def is_current(self, slots: Slots, as_of: int) -> NDArray[np.bool_]:
         """Return whether slots as stored at `as_of` still are the items that they were."""

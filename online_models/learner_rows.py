@@ -190,7 +190,7 @@ def _restore_users(learner: "Learner", store: Store) -> None:
     for begin in range(0, len(names), _AT_ONCE):
         some = names[begin : begin + _AT_ONCE]
         rows = store.get_many(LEARNER_USER, some)
-        learner.users.fill(dict(zip(some, rows, strict=True)), learner.is_current)
+        learner.users.fill(dict(zip(some, rows, strict=True)))
 
 
 def _progress(learner: "Learner") -> _Progress:
