@@ -271,6 +271,22 @@ def test_an_erased_user_does_not_come_back_with_what_was_kept_of_the_slot() -> N
     assert history.n == 1
 
 
+def test_exposure_is_how_often_lists_showed_an_item_and_how_often_it_was_taken_there() -> None:
+    """R16: each impression counts once, whatever is told of its list one after the other."""
+    system = System()
+    system.learn([click("u", f"m{k}", START_MS + k) for k in range(3)])
+    told = [("a", [0, 1, 0]), ("b", [-1, -1, 1]), ("a", [0, 1, 0]), ("c", [0, 0, 0]), ("d", [1])]
+    for name, labels in told:
+        items = [f"m{k}" for k in range(len(labels))]
+        shown = msgspec.structs.replace(example(1, [1, 0]), example_id=name, items=items, labels=labels)
+        system.learner.learn_example(shown)
+    system.commit()
+    for replica in (system.replica(), restored(system).replica()):
+        _, shown_often, taken = replica.exposure(replica.slots(["m0", "m1", "m2"]))
+        assert shown_often.tolist() == [3, 2, 2]
+        assert taken.tolist() == [1, 1, 1]
+
+
 def _learn_batch(system: System, events: list[CleanEvent]) -> None:
     """As the flow does: those who are not in memory are read from the store before their events."""
     missing = system.learner.missing_users(event.user_id for event in events)
