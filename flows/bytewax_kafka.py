@@ -279,7 +279,7 @@ class KafkaSink(FixedPartitionedSink[Outgoing, None]):
                 "enable.idempotence": True,
                 "partitioner": PARTITIONER,
                 "compression.type": "lz4",
-                "linger.ms": 2,
+                "linger.ms": 20,
                 "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,
             },
             logger=log,

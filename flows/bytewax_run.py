@@ -124,8 +124,9 @@ class StoreStep(StatefulBatchLogic[KafkaBatch, None, None]):
         return [], StatefulBatchLogic.RETAIN
 
     def on_notify(self) -> tuple[list[None], bool]:
-        self._flush_if_due()
-        if time.time() >= self._verify_at:
+        if self._pacer.due_at is not None:  # what is about to be flushed is verified by that
+            self._flush_if_due()
+        elif time.time() >= self._verify_at:
             self._logic.verify()
             self._verify_at = time.time() + _VERIFY_EVERY_S
         return [], StatefulBatchLogic.RETAIN
@@ -136,7 +137,7 @@ class StoreStep(StatefulBatchLogic[KafkaBatch, None, None]):
 
     def notify_at(self) -> datetime:
         due_at = self._pacer.due_at
-        return datetime.fromtimestamp(self._verify_at if due_at is None else min(due_at, self._verify_at), UTC)
+        return datetime.fromtimestamp(self._verify_at if due_at is None else due_at, UTC)
 
     def snapshot(self) -> None:
         """Nothing: the state is in the store."""

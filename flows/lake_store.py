@@ -75,18 +75,20 @@ class StoredTable:
     def position(self, partition: int) -> int | None:
         """Return the offset to go on from, None when no row of the Kafka partition is here."""
         self.delta.update_incremental()
-        version: int | None = self.delta.transaction_version(self._writer(partition))
-        return version
+        return position(self.delta, self.table, self._cluster, partition)
 
     def append(self, rows: Sequence[RecordBatch], stretches: Mapping[int, Stretch]) -> None:
         """Write rows and the end of each Kafka partition's stretch. Raise `LakeConflictError`."""
         for partition, stretch in stretches.items():
-            found = self.delta.transaction_version(self._writer(partition))
+            found = position(self.delta, self.table, self._cluster, partition)
             if found is not None and found > stretch.start:
                 raise LakeConflictError(
                     f"{self.table.name}: partition {partition} is at {found}, not at {stretch.start}"
                 )
-        ends = [Transaction(self._writer(partition), stretch.end) for partition, stretch in stretches.items()]
+        ends = [
+            Transaction(_writer(self.table, self._cluster, partition), stretch.end)
+            for partition, stretch in stretches.items()
+        ]
         try:
             write_deltalake(
                 self.delta,
@@ -100,9 +102,6 @@ class StoredTable:
         except CommitFailedError as error:
             raise LakeConflictError(f"{self.table.name}: {error}") from error
 
-    def _writer(self, partition: int) -> str:
-        return f"{self._cluster}/{self.table.topic.name}/{partition}"
-
     def _add_columns(self) -> None:
         stored = {field.name: field for field in self.delta.schema().fields}
         wanted = DeltaSchema.from_arrow(self.table.schema).fields
@@ -115,6 +114,16 @@ class StoredTable:
         if missing:
             log.info("%s: new columns %s", self.table.name, ", ".join(field.name for field in missing))
             self.delta.alter.add_columns(missing)
+
+
+def position(stored: DeltaTable, table: LakeTable, cluster: str, partition: int) -> int | None:
+    """Return the offset behind what is here of a partition of that Kafka, None when there is nothing of it."""
+    version: int | None = stored.transaction_version(_writer(table, cluster, partition))
+    return version
+
+
+def _writer(table: LakeTable, cluster: str, partition: int) -> str:
+    return f"{cluster}/{table.topic.name}/{partition}"
 
 
 def uri(root: str, table: LakeTable) -> str:

@@ -9,9 +9,9 @@ import logging
 
 from quixstreams import Application
 
-from flows.metrics_sink import OneKey, WindowSink, read
+from flows.metrics_sink import WindowSink, read
 from flows.process import collect_garbage_rarely, configure_logging
-from flows.quix import application, topic
+from flows.quix import BatchApplication, application, topic
 from flows.slate_log import SlateLog
 from flows.tallies import TallyEvents, TallyLabels, TallyRejected, TallySlates
 from flows.telemetry import expose
@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 def build(settings: Settings) -> Application:
     """Wire the flow."""
-    app = application(settings, FLOW, commit_interval_s=0.5, poll_timeout_s=0.25, exactly_once=True)
+    app = application(
+        settings, FLOW, commit_interval_s=0.5, poll_timeout_s=0.25, exactly_once=True, kind=BatchApplication
+    )
     store = RedisStore(settings)
     slates = SlateLog(settings, f"{settings.group_id(FLOW)}-slates-{settings.instance}")
     for source, tally in (
@@ -36,11 +38,11 @@ def build(settings: Settings) -> Application:
         (IMPRESSIONS, TallySlates()),
         (EXAMPLES, TallyLabels()),
     ):
-        messages = app.dataframe(topic(app, settings, source, key_deserializer=OneKey()))
-        # bytes
-        counted = messages.apply(read, stateful=True, metadata=True)
-        # metrics_sink.Message
-        counted.sink(WindowSink(settings, FLOW, tally, store))
+        batches = app.dataframe(topic(app, settings, source))
+        # KafkaBatch
+        with_state = batches.apply(read, stateful=True)
+        # metrics_sink.Messages
+        with_state.sink(WindowSink(settings, FLOW, tally, store))
     return app
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 from confluent_kafka import KafkaException, Producer
 from quixstreams import State
-from quixstreams.models.serializers import Deserializer
 from quixstreams.sinks import BaseSink, SinkBackpressureError
 
+from flows.batches import KafkaBatch
 from flows.slate_log import BehindError
 from flows.tallies import Books, Tally
 from flows.telemetry import statistics
@@ -37,28 +37,16 @@ _encode = msgspec.json.Encoder().encode
 Kept = State[str, Any]
 
 
-class OneKey(Deserializer):
-    """State is kept per message key: with one key for all, there is one state per partition."""
+class Messages(NamedTuple):
+    """Messages of one partition, and its state as of the last checkpoint."""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __call__(self, value: bytes, ctx: Any) -> bytes:
-        return b"all"
-
-
-class Message(NamedTuple):
-    """One message, and the state of its partition as of the last checkpoint."""
-
-    value: bytes
-    ts: int
-    headers: object
+    batch: KafkaBatch
     state: Kept
 
 
-def read(value: bytes, key: bytes, timestamp: int, headers: object, state: Kept) -> Message:
+def read(batch: KafkaBatch, state: Kept) -> Messages:
     """Put together what the sink needs."""
-    return Message(value, timestamp, headers, state)
+    return Messages(batch, state)
 
 
 class _Head(NamedTuple):
@@ -168,14 +156,16 @@ class WindowSink(BaseSink):
         )
 
     def add(
-        self, value: Message, key: object, timestamp: int, headers: object, topic: str, partition: int, offset: int
+        self, value: Messages, key: object, timestamp: int, headers: object, topic: str, partition: int, offset: int
     ) -> None:
         if partition not in self._open:
             self._begin(partition, value.state)
-        try:
-            self._tally.add(self._known[partition].books, partition, value.value, value.ts, value.headers)
-        except msgspec.MsgspecError as error:
-            log.error("%s[%d] %d is left out: %s", topic, partition, offset, error)
+        books, batch = self._known[partition].books, value.batch
+        for at, message in enumerate(batch.values):
+            try:
+                self._tally.add(books, partition, message or b"", batch.timestamps[at], batch.headers[at])
+            except msgspec.MsgspecError as error:
+                log.error("%s[%d] %d is left out: %s", topic, partition, batch.offsets[at], error)
 
     def flush(self) -> None:
         self._n_checkpoints += 1

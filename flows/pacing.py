@@ -19,7 +19,7 @@ class Pacer:
         delay: float = 0.02,
         share: float = 0.2,
         at_most: float = 1.0,
-        at_most_behind: float = 3.0,
+        at_most_behind: float = 6.0,
         quiet: float = 0.1,
     ) -> None:
         self._delay = delay

@@ -1,8 +1,10 @@
 """Which items there are: their slots."""
 
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models.arrays import Slots
 
@@ -37,6 +39,11 @@ class ItemSlots:
     def item_id(self, slot: int) -> str | None:
         """Return the id of the item at the slot, None for a free one."""
         return self._ids[slot]
+
+    def item_ids(self, slots: Slots | NDArray[np.intp]) -> list[str]:
+        """Return the ids of the items at some slots, none of which may be free."""
+        ids = cast("list[str]", self._ids)
+        return [ids[slot] for slot in slots.tolist()]
 
     def add(self, item_id: str) -> int:
         """Return a slot for an item that has none."""

@@ -41,8 +41,6 @@ class Progress(msgspec.Struct, array_like=True):
 
     n_events: int
     repeat_share: float
-    n_lists: int
-    """That the ranker has learned."""
 
 
 class _Progress(msgspec.Struct, array_like=True):
@@ -72,7 +70,7 @@ def write(learner: "Learner", changes: Changes) -> None:
         changes.remove(CONTEXTS, name)
     for name in learner.contexts.changed:
         changes.upsert(CONTEXTS, name, learner.contexts.by_name[name].row())
-    progress = Progress(learner.columns.n_events, learner.repeat_share, ranker.n_lists)
+    progress = Progress(learner.columns.n_events, learner.repeat_share)
     changes.upsert(MODEL, "factors", BlobRow(factors.item_gramians()))
     changes.upsert(MODEL, "progress", BlobRow(msgspec.msgpack.encode(progress)))
     changes.upsert(LEARNER, "factors", BlobRow(factors.user_gramians()))

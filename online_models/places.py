@@ -63,9 +63,9 @@ def has_full_label(
     table: NDArray[np.int32], start: int, size: int, full: NDArray[np.int32], n_full: int, candidate: int
 ) -> bool:
     """Return whether one of the candidate's labels is there as often as it may be."""
-    for x in range(start, start + size):
-        for k in range(n_full):
-            if full[k] == table[candidate, x]:
+    for k in range(n_full):
+        for x in range(start, start + size):
+            if table[candidate, x] == full[k]:
                 return True
     return False
 
@@ -111,12 +111,14 @@ def note_labels(
     """Add to `full` the labels of the candidate at `place` that may not come again; return how many there are."""
     for x in range(start, start + size):
         label = table[order[place], x]
+        if label < 0:
+            continue
         n = 0
         for before in range(first, place + 1):
             for y in range(start, start + size):
                 if table[order[before], y] == label:
                     n += 1
-        if label >= 0 and n == at_most and n_full < full.size:
+        if n == at_most and n_full < full.size:
             full[n_full] = label
             n_full += 1
     return n_full
@@ -189,15 +191,27 @@ def best_at(
     due: NDArray[np.bool_],
     members: NDArray[np.bool_],
     taken: NDArray[np.bool_],
+    hopeless: NDArray[np.bool_],
     n_constraints: int,
     least: int,
 ) -> tuple[int, int]:
     """Return the candidate for a place, and the constraints that it breaks: bit 0 for the least important one.
 
     Without diversity the first one that breaks nothing ends the search, so that the cost is that of the places, not of
-    the candidates. `duplicate` is above 1 where nothing counts as one, `least` is what cannot but be broken.
+    the candidates. `duplicate` is above 1 where nothing counts as one, `least` is what cannot but be broken, `hopeless`
+    are those that are known to break something here.
     """
     by_value = diversity > 0.0
+    if not by_value and least == 0:
+        for m in range(order.size):
+            if taken[m] or hopeless[m]:
+                continue
+            hopeless[m] = cost_of(
+                m, place, diversity, duplicate, closest, n_seen, order, vectors, table, columns, caps, full, n_full,
+                due, members, n_constraints,
+            ) > 0  # fmt: skip
+            if not hopeless[m]:
+                return m, 0
     best, best_cost, best_value = -1, np.iinfo(np.int64).max, -np.inf
     for m in range(order.size):
         value = (1.0 - diversity) * relevance[m] - diversity * alike[m] if by_value else 0.0
@@ -315,15 +329,17 @@ def fill_places(
     n_given = np.zeros(len(shares), np.int64)
     due = np.zeros(len(shares), np.bool_)
     least = 0
+    hopeless = np.zeros(order.size, np.bool_)  # break something here, and until less may be broken again
     free, wins = np.zeros(arms.size, np.bool_), np.zeros(arms.size)
     for place in range(pinned.size):
         if begin_place(place, caps, n_full, shares, n_given, due):
             least = 0
+            hopeless[:] = False
         best, broken = int(pinned[place]), 0
         if best < 0:
             best, broken = best_at(
                 place, diversity, duplicate, relevance, alike, closest, n_seen, order, vectors, table, columns, caps,
-                full, n_full, due, members, taken, n_constraints, least,
+                full, n_full, due, members, taken, hopeless, n_constraints, least,
             )  # fmt: skip
             least = broken
             if share > 0.0 and place > 0:

@@ -13,18 +13,19 @@ from online_models.attributes import Attributes
 from online_models.columns import NO_ITEM, Columns
 from online_models.contexts import Contexts, Situation
 from online_models.engine import inputs
+from online_models.engine.als import RANK
 from online_models.engine.context import Context
-from online_models.engine.contributions import contributions
 from online_models.engine.defaults import default_weights
-from online_models.engine.factors import SMOOTH, ItemFactors
+from online_models.engine.factors import SMOOTH, ItemFactors, unit_vectors
 from online_models.engine.history import Steps
 from online_models.engine.items import N_EVENTS, SHOWN, TAKEN, ItemTable
 from online_models.engine.popular import TopList
-from online_models.engine.scorer import Scorer, SnapshotVersionError
+from online_models.engine.scorer import SnapshotVersionError
 from online_models.expressions import Expression
 from online_models.fingerprints import Fingerprints
 from online_models.items import ItemSlots
 from online_models.learner_rows import Progress
+from online_models.ranking import Ranking
 from online_models.sources import REPEATS_FROM
 from online_models.trends import Trends
 from online_models.user_view import UserView
@@ -60,7 +61,8 @@ class Replica:
 
     def __init__(self) -> None:
         self.columns = Columns(ItemFactors())
-        self.ranker = Scorer(inputs.N_INPUTS).load(default_weights(), inputs.NAMES)
+        self.ranking = Ranking.live(default_weights())
+        """The online ranker; another object when its weights change."""
         self.ranker_is_foreign = False
         """The stored ranker is of other inputs, as during an upgrade: the one before stays in use."""
         self.repeats = False
@@ -80,17 +82,6 @@ class Replica:
         self._given: dict[int, tuple[int, float]] = {}
         """Own slot -> when the learner gave the item its slot."""
         self._model_rows: dict[str, BlobRow] = {}
-        self._n_lists = 0
-
-    @property
-    def model_name(self) -> str:
-        """Of the ranker, for impressions."""
-        return "listwise"
-
-    @property
-    def model_version(self) -> str:
-        """Of the ranker, for impressions: changes when its weights do."""
-        return f"{inputs.FEATURE_SET}-{self._n_lists}"
 
     def apply(self, changes: Mapping[Table[Any], _Rows], complete: bool = False) -> None:
         """Take over changed rows, None where a row is gone; `complete` means that rows not in it are gone too."""
@@ -131,6 +122,10 @@ class Replica:
 
     def item_id(self, slot: int) -> str:
         return str(self._items.item_id(slot))
+
+    def item_ids(self, slots: Slots | NDArray[np.intp]) -> list[str]:
+        """Return the items at some slots, none of which may be free."""
+        return self._items.item_ids(slots)
 
     def item(self, slot: int) -> Item | None:
         """Return the catalogue entry, None when the item is known by its events only."""
@@ -216,12 +211,9 @@ class Replica:
 
         The first few users of an item say little: two items that the same person took alone would look the same.
         """
-        vectors = self.columns.factors.items[SMOOTH, slots]
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        known = (self.columns.items.counts[slots, N_EVENTS] >= _VECTOR_FROM) & (squares > 0.0)
-        scale = np.zeros(len(slots), np.float32)
-        scale[known] = 1.0 / np.sqrt(squares[known])
-        return np.asarray(vectors * scale[:, None])
+        vectors = np.empty((len(slots), RANK), np.float32)
+        unit_vectors(self.columns.factors.items[SMOOTH], self.columns.items.n_events, _VECTOR_FROM, slots, vectors)
+        return vectors
 
     def exposure(self, slots: Slots) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return how many events some items had, how often lists showed them, and how often they were taken there."""
@@ -232,29 +224,6 @@ class Replica:
     def features(self, context: Context, slots: Slots) -> NDArray[np.float32]:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
         return context.inputs(slots)
-
-    def score(self, features: NDArray[np.float32], mean: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Return the score of each candidate of one list, shape (n,): only their order means anything.
-
-        `mean`: `Scorer.list_mean` of the features, where it is known already.
-        """
-        if not self.ranker.is_ready:
-            return inputs.untrained(features)
-        return self.ranker.predict_many(features, mean)
-
-    def contributions(
-        self, features: NDArray[np.float32], mean: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """Return what each input contributes to each score, shape (n, n_inputs), the scores and that of the mean.
-
-        `mean`: over all candidates that were scored together.
-        """
-        if self.ranker.is_ready:
-            parts, baseline = contributions(self.ranker, features, mean)
-            return parts, self.ranker.predict_many(features, mean).astype(np.float64), baseline
-        one_each = np.eye(inputs.N_INPUTS, dtype=np.float32)
-        effects = (features - mean).astype(np.float64) * inputs.untrained(one_each).astype(np.float64)
-        return effects, inputs.untrained(features).astype(np.float64), float(inputs.untrained(mean[None, :])[0])
 
     def to_bytes(self) -> bytes:
         """Return everything that `apply` has made, as the rows that make it again."""
@@ -380,10 +349,9 @@ class Replica:
             progress = msgspec.msgpack.decode(row.blob, type=Progress)
             self.columns.n_events = progress.n_events
             self.repeats = progress.repeat_share > REPEATS_FROM
-            self._n_lists = progress.n_lists
         elif name == "ranker":
             try:
-                self.ranker.load(row.blob, inputs.NAMES)
+                self.ranking = Ranking.live(row.blob)
                 self.ranker_is_foreign = False
             except SnapshotVersionError:
                 self.ranker_is_foreign = True

@@ -169,8 +169,10 @@ def bits_of(labels: NDArray[np.int32], n: int) -> NDArray[np.uint64]:
 
 def _beside(tables: Sequence[NDArray[np.int32]], n: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the tables side by side, and (where it begins, how wide it is) of each."""
-    if not tables:
-        return np.empty((n, 0), np.int32), np.empty((0, 2), np.int64)
-    sizes = np.array([table.shape[1] for table in tables])
-    joined = tables[0] if len(tables) == 1 else np.concatenate(tables, axis=1)
-    return np.ascontiguousarray(joined, np.int32), np.stack([np.cumsum(sizes) - sizes, sizes], axis=1)
+    columns = np.empty((len(tables), 2), np.int64)
+    start = 0
+    for k, table in enumerate(tables):
+        columns[k] = start, table.shape[1]
+        start += table.shape[1]
+    joined = np.concatenate(tables, axis=1) if tables else np.empty((n, 0), np.int32)
+    return np.ascontiguousarray(joined, np.int32), columns

@@ -43,7 +43,7 @@ def warm_up() -> float:
     context.bar(replica.slots(["i5"]))
     found = gather(context, (Nearest(), Alike(), Content(), Exploration()))
     found = gather(context)
-    replica.score(replica.features(context, found.slots))
+    replica.ranking.score(replica.features(context, found.slots))
     _rerank(replica, found.slots)
     descending(np.array([1.0, 1.0, 0.5]))
     return time.perf_counter() - started

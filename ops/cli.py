@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ops import erasing, evaluate, items, keys, metrics_commands, play, rules, traffic_commands, weights
+from ops import erasing, evaluate, items, keys, metrics_commands, models, play, rules, traffic_commands, weights
 from ops.bench import commands as bench
 from ops.experiments import commands as experiments
 from ops.lake import commands as lake
@@ -34,6 +34,7 @@ erasing.register(app)
 weights.register(app)
 keys.register(app)
 rules.register(app)
+models.register(app)
 bench.register(app)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import confluent_kafka
 import msgspec
 
+from flows.kafka_log import committed_offsets
 from ops.stack.parts import FLOWS, Flow
 from state.records import CleanEvent, Example, Impression
 from state.redis_store import RedisStore
@@ -129,8 +130,10 @@ class Progress:
         if flow.writes_watermark:
             marks = self._store.watermarks(flow.name)
             return {where[1]: mark.next_offset for where, mark in marks.items() if where[0] == topic.name}
-        committed = self._member(self._settings.group_id(flow.name)).committed(
-            [confluent_kafka.TopicPartition(name, partition) for partition in self._partitions(name)], _TIMEOUT_S
+        committed = committed_offsets(
+            self._member(self._settings.group_id(flow.name)),
+            [confluent_kafka.TopicPartition(name, partition) for partition in self._partitions(name)],
+            _TIMEOUT_S,
         )
         return {found.partition: found.offset for found in committed if found.offset >= 0}
 

@@ -8,19 +8,21 @@ from datetime import timedelta
 
 import msgspec
 
+from flows.arms import ArmState
 from flows.attributing import Attribution, Rules
 from flows.batches import KafkaBatch
 from flows.cataloguing import CatalogueWriter, ItemChange, parse_change
 from flows.cleaning import PartitionCleaner, Progress
 from flows.deduplication import RecentIds
 from flows.feature_state import FeatureState
+from flows.guarding import Guard, GuardedArms
 from flows.learning import LearningState
 from online_models.learner import Learner
 from ops.memory_log import MemoryLog
 from ops.one_process_metrics import LocalMetrics
 from state.settings import Settings
 from state.store import Store
-from state.topics import CLEAN, CONTROL, EVENTS, EXAMPLES, IMPRESSIONS, ITEMS
+from state.topics import CLEAN, CONTROL, EVENTS, EXAMPLES, IMPRESSIONS, ITEMS, Topic
 from state.validation import InvalidInputError
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Flows:
-    """`clean`, `catalogue`, `features`, `attribution` and `learn`, one step after the other.
+    """`clean`, `catalogue`, `features`, `attribution`, `learn`, `metrics`, `experiments`, one step after the other.
 
     What `state.store` and the flows' logic promise holds here too, but nothing outlives the process.
     `counts` tells what became of the messages, by name.
@@ -49,12 +51,9 @@ class Flows:
         self._features = FeatureState(store, "features", CLEAN.name, [_PARTITION])
         self._learning = LearningState(store, "learn", Learner())
         self._metrics = LocalMetrics(store)
-        self._attribution = Attribution(
-            Rules(
-                wait=timedelta(seconds=settings.attribution_wait_s),
-                window=timedelta(seconds=settings.attribution_window_s),
-            )
-        )
+        window = timedelta(seconds=settings.attribution_window_s)
+        self._arms = GuardedArms(ArmState(store, "experiments", [_PARTITION], window), Guard(store, _tell_nobody))
+        self._attribution = Attribution(Rules(wait=timedelta(seconds=settings.attribution_wait_s), window=window))
 
     def step(self, at_most: int) -> int:
         """Take up to so many messages of each topic as far as they go; return how many there were."""
@@ -79,7 +78,9 @@ class Flows:
         self._learning.flush()
         for batch in (slates, clean, examples):
             self._metrics.apply(batch)
+            self._arms.apply(batch)
         self._metrics.flush(_now_ms())
+        self._arms.flush()
         return sum(len(batch.values) for batch in (items, events, slates, clean, examples))
 
     async def run(self) -> None:
@@ -93,6 +94,7 @@ class Flows:
             if time.monotonic() >= verify_at:
                 self._features.verify()
                 self._learning.verify()
+                self._arms.verify()
                 self._metrics.flush(_now_ms())
                 verify_at = time.monotonic() + _VERIFY_EVERY_S
 
@@ -131,6 +133,10 @@ class Flows:
         for example in self._attribution.advance(now):
             self.counts[f"examples {example.reason}"] += 1
             self._messages.append(EXAMPLES, example.user_id.encode(), _encode(example))
+
+
+def _tell_nobody(topic: Topic, key: str, value: bytes) -> None:
+    """Results and documents are in the store; there is no log to tell."""
 
 
 def _now_ms() -> int:

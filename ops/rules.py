@@ -1,20 +1,15 @@
 """`freshet rules`: what people decide about lists: look, try, apply, look back, go back."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-_TIMEOUT_S = 60.0
-_Url = Annotated[
-    str | None,
-    typer.Option("--url", help="Of the API; default: this machine, at FRESHET_PORT.", show_default=False),
-]
+from ops.admin import AdminApi, Json, Note, Url
+
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="JSON, as in docs/rules.md; `-`: standard input.")]
-_Note = Annotated[str, typer.Option(help="Why, for the history.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print what the API answered.")]
+_api = AdminApi("rules")
 
 _SHOW = """
 Show the rules in force as a file that `apply` takes.
@@ -81,10 +76,10 @@ def register(app: typer.Typer) -> None:
 
 def show(
     version: Annotated[int | None, typer.Option(min=0, help="An earlier one.", show_default=False)] = None,
-    url: _Url = None,
+    url: Url = None,
 ) -> None:
     """Print a version's rules."""
-    answer = _call("GET", "", url, params={} if version is None else {"version": str(version)})
+    answer = _api.call("GET", "", url, params={} if version is None else {"version": str(version)})
     typer.echo(json.dumps(answer["rules"], indent=2, ensure_ascii=False))
 
 
@@ -93,13 +88,13 @@ def apply(
     version: Annotated[
         int | None, typer.Option(min=0, help="The one that the file was made from.", show_default=False)
     ] = None,
-    note: _Note = "",
-    url: _Url = None,
+    note: Note = "",
+    url: Url = None,
 ) -> None:
     """Put rules in force."""
-    rules = _read(file)
-    expected = _call("GET", "", url)["version"] if version is None else version
-    answer = _call("PUT", "", url, {"rules": rules, "version": expected, "note": note})
+    rules = _api.read(file)
+    expected = _api.call("GET", "", url)["version"] if version is None else version
+    answer = _api.call("PUT", "", url, {"rules": rules, "version": expected, "note": note})
     typer.echo(f"version {answer['version']} is in force")
 
 
@@ -110,12 +105,12 @@ def dry_run(
     surface: Annotated[str, typer.Option(help="home, popular or trending")] = "home",
     limit: Annotated[int, typer.Option(min=1, max=100, help="Length of the lists.")] = 20,
     region: Annotated[str | None, typer.Option(help="Where the users are.", show_default=False)] = None,
-    as_json: _Json = False,
-    url: _Url = None,
+    as_json: Json = False,
+    url: Url = None,
 ) -> None:
     """Show what rules would change."""
-    body = {"rules": _read(file), "users": user or [], "sample": sample, "surface": surface, "limit": limit}
-    answer = _call("POST", "/dry-run", url, body | ({} if region is None else {"region": region}))
+    body = {"rules": _api.read(file), "users": user or [], "sample": sample, "surface": surface, "limit": limit}
+    answer = _api.call("POST", "/dry-run", url, body | ({} if region is None else {"region": region}))
     if as_json:
         typer.echo(json.dumps(answer))
         return
@@ -139,73 +134,18 @@ def dry_run(
 
 def history(
     limit: Annotated[int, typer.Option(min=1, max=100, help="Versions wanted.")] = 20,
-    as_json: _Json = False,
-    url: _Url = None,
+    as_json: Json = False,
+    url: Url = None,
 ) -> None:
     """Show earlier versions."""
-    answer = _call("GET", "/history", url, params={"limit": str(limit)})
-    if as_json:
-        typer.echo(json.dumps(answer))
-        return
-    from datetime import UTC, datetime
-
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("version", "when", "who", "what", "note", box=None)
-    for version in answer["versions"]:
-        when = datetime.fromtimestamp(version["ts"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        what = list(version["changes"])
-        if version["restores"] is not None:
-            what.insert(0, f"back to {version['restores']}")
-        table.add_row(str(version["version"]), when, version["author"], "\n".join(what), version["note"])
-    Console().print(table)
+    _api.print_history(limit, as_json, url)
 
 
 def rollback(
     to: Annotated[int | None, typer.Option(min=0, help="The version; 0: no rules.", show_default=False)] = None,
-    note: _Note = "",
-    url: _Url = None,
+    note: Note = "",
+    url: Url = None,
 ) -> None:
     """Go back."""
-    answer = _call("POST", "/rollback", url, {"note": note} | ({} if to is None else {"to": to}))
+    answer = _api.roll_back(to, note, url)
     typer.echo(f"version {answer['version']} is in force, with the rules of version {answer['restores']}")
-
-
-def _read(file: Path) -> Any:
-    try:
-        return json.loads(sys.stdin.read() if str(file) == "-" else file.read_text())
-    except (OSError, ValueError) as error:
-        typer.echo(f"freshet rules: {file}: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _call(
-    method: str, path: str, url: str | None, body: object = None, params: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """Return the answer's JSON; what the API refuses ends the command with its reason."""
-    import httpx
-
-    from ops.http_client import authorization
-    from ops.stack.status import address
-    from state.settings import Settings
-
-    base = url or address(Settings())
-    try:
-        answer = httpx.request(
-            method,
-            f"{base.rstrip('/')}/v1/admin/rules{path}",
-            json=body,
-            params=params,
-            headers=authorization(),
-            timeout=_TIMEOUT_S,
-        )
-    except httpx.HTTPError as error:
-        typer.echo(f"freshet rules: {base} does not answer ({error}); is it running? See freshet status.", err=True)
-        raise typer.Exit(1) from None
-    if answer.is_error:
-        problem = answer.json() if "json" in answer.headers.get("content-type", "") else {}
-        typer.echo(f"freshet rules: {problem.get('detail') or answer.text or answer.status_code}", err=True)
-        raise typer.Exit(1)
-    found: dict[str, Any] = answer.json()
-    return found

@@ -20,6 +20,7 @@ from serving.memory.control import Control
 from serving.memory.last_lists import LastLists
 from serving.memory.live_users import CLOSING, LiveUsers
 from serving.memory.mirror import Mirror
+from serving.memory.models import Models
 from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
@@ -31,6 +32,7 @@ from serving.resources import (
     items,
     lists,
     live,
+    models,
     operation,
     pages,
     requests,
@@ -42,6 +44,7 @@ from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from state.logs import formatter
 from state.redis_store import AsyncRedisStore
+from state.registry import Registry
 from state.settings import Settings
 from state.store import AsyncStore
 
@@ -55,10 +58,18 @@ class Lifespan:
     """Falcon middleware: starts and stops what runs beside requests."""
 
     def __init__(
-        self, mirror: Mirror, control: Control, store: AsyncStore, known: Users, log: EventLog, live: LiveUsers
+        self,
+        mirror: Mirror,
+        control: Control,
+        ranking: Models,
+        store: AsyncStore,
+        known: Users,
+        log: EventLog,
+        live: LiveUsers,
     ) -> None:
         self._mirror = mirror
         self._control = control
+        self._models = ranking
         self._store = store
         self._users = known
         self._event_log = log
@@ -67,12 +78,14 @@ class Lifespan:
     async def process_startup(self, scope: dict[str, Any], event: object) -> None:
         scope.get("state", {})[CLOSING] = self._live.close  # what never ends by itself: servers wait for it
         await self._control.start()  # first: there is no list yet that could have what is blocked
+        await self._models.start()
         await self._mirror.start()
         self._live.start()
 
     async def process_shutdown(self, scope: object, event: object) -> None:
         await self._live.aclose()
         await self._mirror.aclose()
+        await self._models.aclose()
         await self._control.aclose()
         await self._users.breaker.aclose()
         self._event_log.close()
@@ -83,10 +96,19 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     """Return the ASGI application over a store and Kafka."""
     mirror = Mirror(settings, store)
     control = Control(settings, store)
+    registry = Registry(settings.models_root)
+    ranking = Models(
+        settings,
+        store,
+        registry,
+        lambda: control.models.active.ranker,
+        lambda: control.experiments.active.models(),
+    )
+    control.models.on_change = control.experiments.on_change = ranking.wake
     known = Users(store, mirror.genres)
 
     def troubles() -> dict[str, str]:
-        return operation.troubles_of(mirror, log) | control.degraded
+        return operation.troubles_of(mirror, log) | control.degraded | ranking.degraded
 
     remembered = LastLists()
     known.on_erase = remembered.forget
@@ -109,13 +131,23 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         troubles,
         lambda: control.rules.active,
         lambda: control.experiments.active,
+        ranking,
         settings.partitions,
         settings.request_budget_ms,
     )
     ruled = Documents(control.rules, store, known.breaker, log.events)
     ruling = rules.Ruling(ruled, mirror, answering)
     tried = Documents(control.experiments, store, known.breaker, log.events)
-    planning = experiments.Planning(tried, lambda: control.rules.active, mirror)
+    planning = experiments.Planning(tried, lambda: control.rules.active, mirror, ranking, settings.partitions)
+    promoting = models.Promoting(
+        Documents(control.models, store, known.breaker, log.events),
+        Documents(control.shadow, store, known.breaker, log.events),
+        ranking,
+        registry,
+        store,
+        mirror,
+        lambda: control.experiments.active.models(),
+    )
     times = users.Times()
     html, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
@@ -125,7 +157,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         origins = "*" if "*" in settings.cors_origins else settings.cors_origins
         app.add_middleware(falcon.CORSMiddleware(allow_origins=origins, expose_headers=["retry-after"]))
     app.add_middleware(guard(settings))
-    app.add_middleware(Lifespan(mirror, control, store, known, log, watching))
+    app.add_middleware(Lifespan(mirror, control, ranking, store, known, log, watching))
     problems.install(app)
     for route, resource in {
         "/": pages.Page(html[pages.STOREFRONT]),
@@ -144,7 +176,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/search": lists.Search(answering),
         "/v1/popular": lists.Popular(answering),
         "/v1/trending": lists.Trending(answering),
-        "/v1/metrics": dashboard.MetricsOverTime(settings, store, mirror),
+        "/v1/metrics": dashboard.MetricsOverTime(settings, store, mirror, lambda: promoting.serving),
         "/v1/admin/rules": rules.CurrentRules(ruling),
         "/v1/admin/rules/dry-run": rules.DryRun(ruling),
         "/v1/admin/rules/history": History(ruled, rules.differences),
@@ -156,6 +188,14 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/admin/experiments/{name}/start": experiments.Start(planning),
         "/v1/admin/experiments/{name}/ramp": experiments.Ramp(planning),
         "/v1/admin/experiments/{name}/stop": experiments.Stop(planning),
+        "/v1/admin/models": models.AllModels(promoting),
+        "/v1/admin/models/pin": models.Pin(promoting),
+        "/v1/admin/models/rollback": models.RollbackModels(promoting),
+        "/v1/admin/models/history": History(promoting.documents, models.differences),
+        "/v1/admin/models/{name}": models.OneModel(promoting),
+        "/v1/admin/models/{name}/diff": models.Difference(promoting),
+        "/v1/admin/models/{name}/promote": models.Promote(promoting),
+        "/v1/admin/models/{name}/shadow": models.ShadowModel(promoting),
         "/v1/admin/requests/{request_id}": requests.Replay(log.lists, mirror),
         "/health/live": operation.HealthLive(),
         "/health/ready": operation.HealthReady(mirror, troubles),

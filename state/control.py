@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from state.experiments import MAX_EXPERIMENTS_BYTES, Experiments
+from state.models import MAX_MODELS_BYTES, Models, Shadow
 from state.rules import MAX_BYTES, Rules
 from state.validation import InvalidInputError, decode
 
@@ -53,6 +54,8 @@ class Kind(Generic[B]):
 
 RULES = Kind("rules", Rules, MAX_BYTES)
 EXPERIMENTS = Kind("experiments", Experiments, MAX_EXPERIMENTS_BYTES)
+MODELS = Kind("models", Models, MAX_MODELS_BYTES)
+SHADOW = Kind("shadow", Shadow, MAX_MODELS_BYTES)
 
 
 def version_field(kind: str, version: int) -> str:

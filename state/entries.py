@@ -14,9 +14,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from state.artifacts import ModelChunk
 from state.control import ControlDocument
 from state.records import (
     Activity,
+    ArmRow,
     BlobRow,
     CleanEvent,
     ContextRow,
@@ -25,6 +27,7 @@ from state.records import (
     MetricWindow,
     SessionProfile,
     Shown,
+    UserArms,
     UserProfile,
     UserRow,
     UserVectorRow,
@@ -111,6 +114,9 @@ OVERLAY = Entry("v1:user:{id}:overlay", CleanEvent, ttl=timedelta(days=30))
 # serving -> serving, for lists that rotate
 SHOWN = Entry("v1:user:{id}:shown", Shown, ttl=timedelta(days=7))
 
+# serving -> serving, flows.shadow: registered models in use; id: `state.artifacts.chunk_id`
+MODEL_CHUNK = Entry("v1:model:{id}", ModelChunk, ttl=timedelta(days=30))
+
 # flows.metrics -> serving; width (ms) -> entry, by `metric_window_id`
 METRIC_WINDOWS: Mapping[int, Entry[MetricWindow]] = {
     60_000: Entry("v1:metrics:1m:{id}", MetricWindow, ttl=timedelta(hours=3)),
@@ -122,6 +128,11 @@ METRIC_WINDOWS: Mapping[int, Entry[MetricWindow]] = {
 CATALOGUE = Table("catalogue", feed="catalogue", record=Item)
 # flows.features -> serving; field: `activity_field(partition, item_id)`, a partition's share of the item's events
 ITEM_ACTIVITY = Table("item_activity", feed="features", record=Activity)
+
+# flows.experiments -> itself
+USER_ARMS = Entry("v1:user:{id}:arms", UserArms, ttl=timedelta(days=90))
+# flows.experiments -> itself, serving; field: `arm_field(partition, experiment, arm)`
+EXPERIMENT_ARMS = Table("experiment_arms", feed="experiments", record=ArmRow, n_buckets=1)
 
 # The online models: flows.learn -> itself at start, serving (but for `LEARNER`); field: item_id unless said
 ITEM_MODEL = Table("item_model", feed="learn", record=ItemRow)
@@ -140,7 +151,7 @@ USER_VECTOR = Table("user_vector", feed="learner", record=UserVectorRow)
 # flows.learn -> itself
 LEARNER_USER = Entry("v1:learner:user:{id}", UserRow, ttl=timedelta(days=90))
 
-# serving, flows.guardrails (stops) -> both; field: the name of a `state.control.Kind`
+# serving, flows.experiments (stops) -> both; field: the name of a `state.control.Kind`
 CONTROL = Table("control", feed="control", record=ControlDocument, n_buckets=1)
 # serving, flows.catalogue (what an emptied Redis lacks) -> serving; field: `state.control.version_field`
 CONTROL_HISTORY = Table("control_history", feed="control_history", record=ControlDocument, n_buckets=1)
@@ -156,6 +167,7 @@ TABLES: tuple[Table[object], ...] = (
     LEARNER,
     ITEM_USERS,
     USER_VECTOR,
+    EXPERIMENT_ARMS,
     CONTROL,
     CONTROL_HISTORY,
 )  # type: ignore[assignment]
@@ -165,12 +177,16 @@ ENTRIES: tuple[Entry[Any], ...] = (
     SESSION,
     OVERLAY,
     SHOWN,
+    MODEL_CHUNK,
     *METRIC_WINDOWS.values(),
     LEARNER_USER,
 )
 
 FEED_RETENTION = timedelta(minutes=1)
 """A reader that was away for longer than half of this loads its tables again."""
+
+EVERYTHING = "*"
+"""In a feed, instead of a table: all has changed, as another state was put in place of this one."""
 
 _watermark_codec = _Codec(Watermark)
 _feed_codec = _Codec(dict[str, list[str]])
@@ -179,6 +195,11 @@ _feed_codec = _Codec(dict[str, list[str]])
 def activity_field(partition: int, item_id: str) -> str:
     """Name the row of `ITEM_ACTIVITY` with what one partition's users did with an item."""
     return f"{partition}:{item_id}"
+
+
+def arm_field(partition: int, experiment: str, arm: str) -> str:
+    """Name the row of `EXPERIMENT_ARMS` with what one partition's users did in an arm."""
+    return f"{partition}:{experiment}:{arm}"
 
 
 def metric_window_id(family: str, start_ms: int, partition: int) -> str:

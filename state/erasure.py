@@ -7,6 +7,7 @@ PLACES = {
     "profile, sessions, feedback": "when the flow `features` has read the erasure, within seconds",
     "models": "when the flow `learn` has read the erasure, within seconds",
     "training examples": "none are made any more when the flow `attribution` has read the erasure, within seconds",
+    "experiments": "when the flow `experiments` has read the erasure, within seconds",
     "lake": "when the flow `lake` has no other rows to write, after some two minutes",
     "Kafka": f"by retention, within {EVENTS.retention.days} days; a replay meets the erasure after what it erases",
     "dead letters": f"by retention, within {REJECTED.retention.days} days",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from state.artifacts import RankerName
 from state.records import Identifier, ShortText
 from state.rules import MAX_ORDERED, MAX_RULES, Boost, Cap, Pin, Promotion, Surface
 
@@ -39,6 +40,8 @@ class ArmParameters(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     seen: Literal["hide", "show"] | UnsetType = UNSET
     ranker: Literal["model", "popularity"] | UnsetType = UNSET
     """What orders the candidates."""
+    model: RankerName | UnsetType = UNSET
+    """The ranker's version: a registered model, or `online`."""
     rules: ArmRules | UnsetType = UNSET
 
 

@@ -28,6 +28,16 @@ class MemoryStore:
         self._watches: list[MemoryUserWatch] = []
         self._followers: list[asyncio.Queue[dict[Table[Any], list[str]]]] = []
 
+    def replace_document(self, document: ControlDocument, before: int | None) -> bool:
+        stored = self.get_rows(CONTROL, [document.kind]).get(document.kind)
+        if (None if stored is None else stored.version) != before:
+            return False
+        changes = Changes()
+        changes.upsert(CONTROL_HISTORY, version_field(document.kind, document.version), document)
+        changes.upsert(CONTROL, document.kind, document)
+        self.commit(changes)
+        return True
+
     def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
         keys = [entry.key(entity_id) for entity_id in entity_ids]
         return [entry.decode(self._entries[key]) if key in self._entries else None for key in keys]
@@ -155,14 +165,7 @@ class AsyncMemoryStore:
         return self._store.watermarks(flow)
 
     async def replace_document(self, document: ControlDocument, before: int | None) -> bool:
-        stored = self._store.get_rows(CONTROL, [document.kind]).get(document.kind)
-        if (None if stored is None else stored.version) != before:
-            return False
-        changes = Changes()
-        changes.upsert(CONTROL_HISTORY, version_field(document.kind, document.version), document)
-        changes.upsert(CONTROL, document.kind, document)
-        self._store.commit(changes)
-        return True
+        return self._store.replace_document(document, before)
 
     async def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
         followed = tuple(tables)

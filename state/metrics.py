@@ -1,4 +1,4 @@
-"""The metrics: what `flows.metrics` sums, and how readers make numbers of the sums.
+"""The metrics: what `flows.metrics` and `flows.experiments` sum, and how readers make numbers of the sums.
 
 A result is one window of one partition, and holds sums only. To read a metric, add up the sums of all partitions (and
 of several windows, if you like), then apply its formula: so parts always merge exactly.
@@ -54,7 +54,21 @@ LABELS = Family(
     "what the ranker is told of lists: `positives`, `negatives`, `rank_N` of positives (the first is 1)",
     "surface, arm, surface and arm",
 )
-FAMILIES = (EVENTS, REJECTED, SLATES, SCORES, EXPOSURE, OUTCOMES, LABELS)
+ARMS = Family(
+    "arms",
+    "impressions, examples",
+    "since an arm's first list, without an end: its `users`, sums over them and sums of products",
+    "experiment and arm",
+)
+ALARMS = Family(
+    "alarms",
+    "impressions, examples",
+    "minutes in which an experiment has a `sample_ratio` alarm, arms that a `guardrail` stopped",
+    "experiment, arm",
+)
+WINDOWED = (EVENTS, REJECTED, SLATES, SCORES, EXPOSURE, OUTCOMES, LABELS)
+"""Summed by `flows.metrics`, and kept in Redis for the dashboard."""
+FAMILIES = (*WINDOWED, ARMS, ALARMS)
 
 MAX_RANK = 50
 """Positives that stood lower are summed in `rank_50`."""
@@ -220,6 +234,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("gini", "1", "how unevenly the shown items are shown", Gini()),
     Metric("score_p10", "1", "score that 10 % of shown items are below", ScoreQuantile(0.1)),
     Metric("score_p50", "1", "median score of shown items", ScoreQuantile(0.5)),
+    Metric("alarms", "alarms", "of experiments: broken splits, and arms that were stopped", Total("alarms.*")),
     Metric("score_p90", "1", "score that 90 % of shown items are below", ScoreQuantile(0.9)),
 )
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}

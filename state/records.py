@@ -189,6 +189,49 @@ class SessionProfile(Struct, array_like=True):
     last_ts: int = 0
 
 
+class ToldList(Struct, array_like=True):
+    """What was told of one list: enough to count each item once, however often and in whatever order it is told."""
+
+    ts: int
+    """Of the list or, until that comes, of what was told first; epoch ms."""
+    shown: bool = False
+    """Whether the impression itself has come."""
+    labels: dict[int, int] = field(default_factory=dict)
+    """Position -> highest label."""
+    outcomes: dict[int, tuple[int, int, str]] = field(default_factory=dict)
+    """Position -> label, time and type of the outcome that stands."""
+
+
+class UserArm(Struct, array_like=True):
+    """What a user did in one experiment."""
+
+    arm: str | None
+    """None for who was seen in several: nothing of this counts."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """See `online_models.experiments.arm_sums.COLUMNS`."""
+
+
+class UserArms(Struct, array_like=True):
+    """What a user did in experiments."""
+
+    experiments: dict[str, UserArm] = field(default_factory=dict)
+    """Newest last, bounded."""
+    lists: dict[str, ToldList] = field(default_factory=dict)
+    """Request -> its list, while more may be told of it; oldest first, bounded."""
+
+
+class ArmRow(Struct, array_like=True, frozen=True):
+    """Sums over one partition's users of one arm."""
+
+    experiment: str
+    arm: str
+    """Empty: the users who were seen in several."""
+    sums: dict[str, int]
+    """See `online_models.experiments.arm_sums`."""
+    first_ts: int
+    """Of its lists, epoch ms."""
+
+
 class Shown(Struct, array_like=True, frozen=True):
     """What a user was shown by lists that rotate: items with the times they were shown last, oldest first, bounded."""
 

@@ -103,6 +103,35 @@ class RedisStore:
         with _available():
             recover(self._redis, self._key, flow)
 
+    def replace_document(self, document: ControlDocument, before: int | None) -> bool:
+        current = self._key(CONTROL.key(0))
+        with _available(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.watch(current)  # type: ignore[no-untyped-call]
+            if _version(document.kind, cast("bytes | None", pipeline.hget(current, document.kind))) != before:
+                return False
+            pipeline.multi()
+            _put_document(pipeline, self._key, document)
+            try:
+                pipeline.execute()
+            except redis.WatchError:
+                return False
+        return True
+
+
+def _version(kind: str, stored: bytes | None) -> int | None:
+    return None if stored is None else CONTROL.codec.decode(kind, stored).version
+
+
+def _put_document(
+    pipeline: "redis.client.Pipeline | redis.asyncio.client.Pipeline", key: Keys, document: ControlDocument
+) -> None:
+    """Queue what puts a document in force: the history, what is in force, and the feed that tells of it."""
+    encoded, feed = cast("str", CONTROL.codec.encode(document)), key(entries.feed_key(CONTROL.feed))
+    pipeline.hset(key(CONTROL_HISTORY.key(0)), version_field(document.kind, document.version), encoded)
+    pipeline.hset(key(CONTROL.key(0)), document.kind, encoded)
+    pipeline.xadd(feed, {"changed": entries.encode_feed_entry({CONTROL.name: [document.kind]})})
+    pipeline.eval(TRIM_FEED, 1, feed, str(int(FEED_RETENTION.total_seconds() * 1000)))
+
 
 class AsyncRedisStore:
     """`AsyncStore`; for serving. Timeouts are short: a late answer is worth nothing to a request."""
@@ -170,21 +199,15 @@ class AsyncRedisStore:
         return entries.decode_watermarks(flow, cast("dict[bytes, bytes]", fields))
 
     async def replace_document(self, document: ControlDocument, before: int | None) -> bool:
-        kind, encoded = document.kind, CONTROL.codec.encode(document)
-        current, history, feed = (
-            self._key(key) for key in (CONTROL.key(0), CONTROL_HISTORY.key(0), entries.feed_key(CONTROL.feed))
-        )
+        current = self._key(CONTROL.key(0))
         with _available():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 await pipeline.watch(current)
-                stored = cast("bytes | None", await cast("Awaitable[Any]", pipeline.hget(current, kind)))
-                if (None if stored is None else CONTROL.codec.decode(kind, stored).version) != before:
+                stored = cast("bytes | None", await cast("Awaitable[Any]", pipeline.hget(current, document.kind)))
+                if _version(document.kind, stored) != before:
                     return False
                 pipeline.multi()  # type: ignore[no-untyped-call]
-                pipeline.hset(history, version_field(kind, document.version), cast("str", encoded))
-                pipeline.hset(current, kind, cast("str", encoded))
-                pipeline.xadd(feed, {"changed": entries.encode_feed_entry({CONTROL.name: [kind]})})
-                pipeline.eval(TRIM_FEED, 1, feed, str(int(FEED_RETENTION.total_seconds() * 1000)))
+                _put_document(pipeline, self._key, document)
                 try:
                     await pipeline.execute()
                 except redis.WatchError:
@@ -213,6 +236,9 @@ class AsyncRedisStore:
                 for _, fields in messages:
                     for name, rows in entries.decode_feed_entry(fields[b"changed"]).items():
                         changed.setdefault(name, {}).update(dict.fromkeys(rows))
+            if entries.EVERYTHING in changed:
+                read_at = float("-inf")
+                continue
             wanted = {by_name[name]: list(rows) for name, rows in changed.items() if name in by_name}
             changes: dict[Table[Any], dict[str, Any]] = {table: dict.fromkeys(names) for table, names in wanted.items()}
             for portion in _portions(wanted):

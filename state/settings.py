@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     lake: str | None = Field(
         None, description="folder or URL (s3://bucket/path; credentials from AWS_*) of the lake; none: in `home`"
     )
+    models: str | None = Field(
+        None,
+        description="folder or URL (s3://bucket/path; credentials from AWS_*) of the model registry; none: in `home`",
+    )
     lake_delay_s: float = Field(30, gt=0, description="rows are in the lake after this, or sooner when there are many")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
@@ -90,7 +94,14 @@ class Settings(BaseSettings):
     @property
     def lake_root(self) -> str:
         """Where the lake's tables are: an absolute folder, or a URL. Each namespace has a lake of its own."""
-        root = self.lake or str(self.home / "lake")
+        return self._root(self.lake or str(self.home / "lake"))
+
+    @property
+    def models_root(self) -> str:
+        """Where the registry of models is: an absolute folder, or a URL. Each namespace has one of its own."""
+        return self._root(self.models or str(self.home / "models"))
+
+    def _root(self, root: str) -> str:
         root = root.rstrip("/") if "://" in root else str(Path(root).resolve())
         return f"{root}/{self.namespace}" if self.namespace else root
 

@@ -87,6 +87,9 @@ class Store(Protocol):
         After `StoreUnavailableError` either is possible.
         """
 
+    def replace_document(self, document: ControlDocument, before: int | None) -> bool:
+        """Put a document in force as `AsyncStore.replace_document` does."""
+
 
 def is_written(changes: Changes, stored: Mapping[str, Mapping[tuple[str, int], Watermark]]) -> bool:
     """Return whether a commit with expectations is in the store already, its answer having been lost.

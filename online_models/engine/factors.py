@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from online_models.engine.als import RANK, fold_in_each, learn_pair, replace_vector
 from online_models.engine.changes import Changed
 from online_models.engine.items import CLOCK_POSITIVE, DAY, HALF_LIVES, POP_ACTIVE, ItemTable, grown
+from online_models.engine.jit import jit
 from online_models.engine.popular import ActiveArrays, refresh_active
 from online_models.engine.rings import Rings
 
@@ -36,6 +37,26 @@ N_PAST = 1 << 16
 
 N_ACTIVE = 4096
 """Items scanned for candidates, whatever the size of the catalogue."""
+
+
+@jit
+def unit_vectors(
+    vectors: NDArray[np.float32],
+    n_events: NDArray[np.float32],
+    least: float,
+    slots: NDArray[np.int32],
+    out: NDArray[np.float32],
+) -> None:
+    """Write the vectors of some items at length 1, shape (n, RANK); 0 for those with fewer than `least` events."""
+    for m in range(slots.size):
+        vector = vectors[slots[m]]
+        square, scale = np.float32(0.0), np.float32(0.0)
+        for r in range(RANK):
+            square += vector[r] * vector[r]
+        if n_events[slots[m]] >= least and square > 0.0:
+            scale = np.float32(1.0) / np.sqrt(square)
+        for r in range(RANK):
+            out[m, r] = scale * vector[r]
 
 
 class ItemFactors:

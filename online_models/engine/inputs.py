@@ -108,23 +108,33 @@ def fill(
         comb = fill_evidence(row, evidence, touched_at[item] - base)
         out[m, _COMB] = comb
         best = max(best, comb)
-        for fold in range(3):
-            y = vectors[0 if fold < 2 else 1, item]
-            score = np.float32(0.0)
-            for r in range(y.size):
-                score += y[r] * folds[fold, r]
-            out[m, _MF + fold] = score
-        y = vectors[0, item]
-        score, square = np.float32(0.0), NO_DIRECTION
-        for r in range(RANK):
-            score += y[r] * liking[r]
-            square += y[r] * y[r]
-        out[m, _LIKING] = score / np.sqrt(square)
+        fill_products(out[m], vectors[0, item], vectors[1, item], folds, liking)
         out[m, _REPEAT] = out[m, _REPEAT + 1] = out[m, _REPEAT + 2] = out[m, _REPEAT_MINUTES] = 0.0
     for m in range(items.size):
         out[m, _COMB] /= best
     if repeats:
         fill_repeats(out, items, history, times, t)
+
+
+@jit
+def fill_products(
+    out: NDArray[np.float32],
+    smooth: NDArray[np.float32],
+    sharp: NDArray[np.float32],
+    folds: NDArray[np.float32],
+    liking: NDArray[np.float32],
+) -> None:
+    """How the two vectors of one item match those of the user."""
+    long, longer, newest = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    score, square = np.float32(0.0), NO_DIRECTION
+    for r in range(RANK):
+        long += smooth[r] * folds[0, r]
+        longer += smooth[r] * folds[1, r]
+        newest += sharp[r] * folds[2, r]
+        score += smooth[r] * liking[r]
+        square += smooth[r] * smooth[r]
+    out[_MF], out[_MF + 1], out[_MF + 2] = long, longer, newest
+    out[_LIKING] = score / np.sqrt(square)
 
 
 @jit

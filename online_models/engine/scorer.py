@@ -29,6 +29,8 @@ class Weights(msgspec.Struct, array_like=True):
     is_ready: bool
     statistics: bytes
     averaged: bytes
+    n_lists: int = 0
+    """That were learned, which tells one version of the weights from another."""
 
 
 def shapes_of(n_inputs: int, hidden: tuple[int, int]) -> list[tuple[int, ...]]:
@@ -53,6 +55,7 @@ class Scorer:
         self._statistics = np.zeros((3, n_inputs), np.float32)  # mean, variance between lists, within lists
         self._averaged = np.zeros(sum(int(np.prod(shape)) for shape in self._shapes), np.float32)
         self._is_ready = False
+        self.n_lists = 0
         self._bind()
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -119,7 +122,9 @@ class Scorer:
     def weights(self, names: tuple[str, ...]) -> bytes:
         """Return what scoring needs, some 20 KB; `names`: of the inputs. A new ranker can start from it too."""
         statistics, averaged = self._statistics.tobytes(), self._averaged.tobytes()
-        return msgspec.msgpack.encode(Weights(LAYOUT, names, self.hidden, self.is_ready, statistics, averaged))
+        return msgspec.msgpack.encode(
+            Weights(LAYOUT, names, self.hidden, self.is_ready, statistics, averaged, self.n_lists)
+        )
 
     def load(self, weights: bytes, names: tuple[str, ...]) -> Self:
         """Score by these weights from now on.
@@ -137,5 +142,5 @@ class Scorer:
             )
         self._statistics.ravel()[:] = np.frombuffer(was.statistics, np.float32)
         self._averaged[:] = np.frombuffer(was.averaged, np.float32)
-        self._is_ready = was.is_ready
+        self._is_ready, self.n_lists = was.is_ready, was.n_lists
         return self

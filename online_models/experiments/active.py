@@ -26,6 +26,8 @@ class Choice:
     parameters: dict[str, Any] = field(default_factory=dict)
     """Parameter of the request -> value."""
     ranker: Literal["model", "popularity"] = "model"
+    model: str | None = None
+    """The ranker's version; None: the one that ranks for everybody."""
     rules: dict[str, Any] = field(default_factory=dict)
     """Part of the rules document -> what it is instead."""
 
@@ -70,6 +72,11 @@ class ActiveExperiments:
             choice = self._choices[arms] = self._choice(arms)
         return choice
 
+    def models(self) -> set[str]:
+        """Return the versions of the ranker that arms ask for."""
+        given = (arm.parameters.model for running in self._running for arm in running.arms)
+        return {model for model in given if isinstance(model, str)}
+
     def ruled(self, choice: Choice, rules: ActiveRules) -> ActiveRules:
         """Return the rules as the arms change them. Raise `InvalidInputError` when both cannot hold together."""
         if not choice.rules:
@@ -93,7 +100,8 @@ class ActiveExperiments:
             if given.rules is not UNSET:
                 rules |= _said(given.rules)
         parameters.pop("rules", None)
-        return Choice(dict(arms), parameters, parameters.pop("ranker", "model"), rules)
+        ranker, model = parameters.pop("ranker", "model"), parameters.pop("model", None)
+        return Choice(dict(arms), parameters, ranker, model, rules)
 
 
 def with_parts(rules: ActiveRules, changed: dict[str, Any]) -> ActiveRules:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from online_models.experiments import sequences
+from online_models.experiments.arm_sums import USERS, product
+from online_models.experiments.metrics import Metric
 
 Floats = NDArray[np.float64]
 
@@ -82,6 +84,20 @@ def estimate(arm: Arm) -> Estimate:
     return Estimate(mean, float(residuals.var(ddof=1) / n) if n > 1 else float("inf"), n)
 
 
+def estimate_sums(sums: Mapping[str, int], metric: Metric) -> Estimate:
+    """Return from sums over users what `estimate` says of the users one by one; see `arm_sums`."""
+    n, above, below = sums.get(USERS, 0), metric.numerator, metric.denominator
+    total = n if below == "one" else sums.get(below, 0)
+    if total <= 0:
+        return Estimate(0.0, 0.0 if n > 1 else float("inf"), n)
+    ratio = sums.get(above, 0) / total
+    products = product(sums, above, above) - 2.0 * ratio * product(sums, above, below)
+    residuals = products + ratio**2 * product(sums, below, below)
+    if n < 2:
+        return Estimate(ratio, float("inf"), n)
+    return Estimate(ratio, max(residuals, 0.0) / (n - 1) * n / total**2, n)
+
+
 def compare(control: Arm, treatment: Arm, alpha: float = 0.05, planned_users: int = 20_000) -> Effect:
     """Compare two arms.
 
@@ -101,18 +117,31 @@ def compare(control: Arm, treatment: Arm, alpha: float = 0.05, planned_users: in
         adjusted = _variance(c_residuals - theta * control.before) + _variance(t_residuals - theta * treatment.before)
         if adjusted < plain:
             difference, variance = float(difference - theta * shift), adjusted
+    return _effect(estimate(control), estimate(treatment), difference, variance, alpha, planned_users)
+
+
+def compare_estimates(
+    control: Estimate, treatment: Estimate, alpha: float = 0.05, planned_users: int = 20_000
+) -> Effect:
+    """Compare two arms of which no more is known; see `compare`."""
+    difference, variance = treatment.value - control.value, control.variance + treatment.variance
+    return _effect(control, treatment, difference, variance, alpha, planned_users)
+
+
+def _effect(
+    control: Estimate, treatment: Estimate, difference: float, variance: float, alpha: float, planned_users: int
+) -> Effect:
+    plain = control.variance + treatment.variance
+    n_users = control.n_users + treatment.n_users
     few = min(control.n_users, treatment.n_users) < sequences.MIN_USERS
     if few or not 0.0 < variance < float("inf"):
         low, high, p = -float("inf"), float("inf"), 1.0
     else:
-        n_users = control.n_users + treatment.n_users
         h = sequences.mixture_for(planned_users / n_users / variance, alpha)
         half = float(sequences.radius(variance, h, alpha))
         low, high = difference - half, difference + half
         p = float(sequences.p_value(difference, variance, h))
-    return Effect(
-        estimate(control), estimate(treatment), difference, low, high, p, variance / plain if plain > 0.0 else 1.0
-    )
+    return Effect(control, treatment, difference, low, high, p, variance / plain if plain > 0.0 else 1.0)
 
 
 def _influence(arm: Arm) -> tuple[Floats, float]:

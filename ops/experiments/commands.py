@@ -5,12 +5,19 @@ from typing import Annotated
 
 import typer
 
+from ops.experiments import life
+
 _INTERRUPTED = 130
 
 
 def register(app: typer.Typer) -> None:
     """Add `experiments` and its commands to the application."""
-    experiments = typer.Typer(help="What an experiment's arms did.", no_args_is_help=True)
+    experiments = typer.Typer(
+        help="Experiments: plan, start, ramp, stop, compare arms. See docs/experiments.md.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+    )
+    life.register(experiments)
     experiments.command("analyze", epilog="Example: freshet experiments analyze ranking --html report.html")(analyze)
     experiments.command(
         "plan", epilog="Example: freshet experiments plan --rate 0.12 --lift 0.05 --lists 8 --users-per-day 20000"

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from online_models.experiments.effects import Effect, compare, holm, sample_ratio
-from online_models.experiments.metrics import METRICS
+from online_models.experiments.arm_sums import USERS
+from online_models.experiments.effects import (
+    Effect,
+    compare,
+    compare_estimates,
+    estimate_sums,
+    holm,
+    sample_ratio,
+)
+from online_models.experiments.metrics import GUARDED, METRICS
 from ops.experiments.measuring import Day, Measured
 
 if TYPE_CHECKING:
@@ -82,27 +91,67 @@ def make(
     NothingMeasuredError
         With fewer than two arms, or without the control.
     """
-    names = list(measured.arms)
-    control = control or (names[0] if names else "")
-    if len(names) < 2 or control not in names:
-        known = f"has the arms {', '.join(names)}" if names else "is in no impression of the lake"
-        raise NothingMeasuredError(f"experiment {name!r} {known}; a comparison needs two, and control {control!r}")
+    control = _control(name, list(measured.arms), control)
     effects = {
         (metric.name, arm): compare(measured.arm(control, metric), measured.arm(arm, metric), alpha)
         for metric in METRICS
-        for arm in names
+        for arm in measured.arms
         if arm != control
     }
-    corrected = holm({f"{metric} {arm}": effect.p_value for (metric, arm), effect in effects.items()})
     n_users = {arm: len(sums["one"]) for arm, sums in measured.arms.items()}
-    wanted = [(shares or {}).get(arm, 1.0) for arm in names]
+    return _report(name, control, effects, n_users, measured.n_switched, by_day, shares, alpha)
+
+
+def of_sums(
+    name: str,
+    sums: Mapping[str, Mapping[str, int]],
+    n_switched: int,
+    control: str,
+    shares: dict[str, float] | None = None,
+    alpha: float = 0.05,
+) -> Report:
+    """Compare arms by what the flow `experiments` has summed; see `make`. What users did before narrows nothing."""
+    _control(name, list(sums), control)
+    effects = {
+        (metric.name, arm): compare_estimates(
+            estimate_sums(sums[control], metric), estimate_sums(of_arm, metric), alpha
+        )
+        for metric in GUARDED
+        for arm, of_arm in sums.items()
+        if arm != control
+    }
+    n_users = {arm: of_arm.get(USERS, 0) for arm, of_arm in sums.items()}
+    return _report(name, control, effects, n_users, n_switched, [], shares, alpha)
+
+
+def _control(name: str, arms: list[str], control: str | None) -> str:
+    """Return the arm to compare with. Raise `NothingMeasuredError`."""
+    control = control or (arms[0] if arms else "")
+    if len(arms) < 2 or control not in arms:
+        known = f"has the arms {', '.join(arms)}" if arms else "is in no impression"
+        raise NothingMeasuredError(f"experiment {name!r} {known}; a comparison needs two, and control {control!r}")
+    return control
+
+
+def _report(
+    name: str,
+    control: str,
+    effects: Mapping[tuple[str, str], Effect],
+    n_users: dict[str, int],
+    n_switched: int,
+    by_day: list[Day],
+    shares: dict[str, float] | None,
+    alpha: float,
+) -> Report:
+    corrected = holm({f"{metric} {arm}": effect.p_value for (metric, arm), effect in effects.items()})
+    wanted = [(shares or {}).get(arm, 1.0) for arm in n_users]
     ratio = sample_ratio(list(n_users.values()), [share / sum(wanted) for share in wanted])
     return Report(
         experiment=name,
         control=control,
         alpha=alpha,
         users=n_users,
-        switched_users=measured.n_switched,
+        switched_users=n_switched,
         sample_ratio_p=ratio.p_value,
         sample_ratio_always_valid_p=ratio.always_valid,
         mismatch=ratio.is_mismatch(),

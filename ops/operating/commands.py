@@ -1,13 +1,13 @@
 """`freshet lag`, `doctor`, `rejected`, `rebuild` and `capacity`."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.operating import rebuild_command
+from ops.operating.away import telling_what_is_away
 from ops.traffic_commands import duration
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ freshet rejected --reason "unknown field `colour`" --retry --drop colour
 freshet rejected --reason price --retry --set price=0"""
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
-_AWAY = "Is it running? freshet doctor tells what is wrong."
-
 _Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -48,6 +46,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_LAG_HELP)(lag)
     app.command(epilog=_DOCTOR_HELP)(doctor)
     app.command(epilog=_REJECTED_HELP)(rejected)
+    app.command(epilog=rebuild_command.HELP)(rebuild_command.rebuild)
 
 
 def lag(
@@ -181,20 +180,3 @@ def rejected(
         print_retried(result, get_console())
     else:
         print_summary(summary, get_console())
-
-
-@contextmanager
-def telling_what_is_away() -> Iterator[None]:
-    """Turn what Kafka and Redis raise when they do not answer into one that the command line tells."""
-    from confluent_kafka import KafkaException
-
-    from ops.lag import NotCaughtUpError
-    from ops.stack.errors import StackError
-    from state.store import StoreUnavailableError
-
-    try:
-        yield
-    except KafkaException as error:
-        raise StackError(f"Kafka: {error.args[0].str()}", _AWAY) from error
-    except (NotCaughtUpError, StoreUnavailableError) as error:
-        raise StackError(str(error), _AWAY) from error

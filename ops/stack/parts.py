@@ -60,6 +60,13 @@ FLOWS = (
     ),
     Flow("features", (topics.CLEAN,), writes_watermark=True),
     Flow(
+        "experiments",
+        (topics.IMPRESSIONS, topics.EXAMPLES, topics.CLEAN),
+        writes_watermark=True,
+        nice=2 * _NICE,
+        is_awaited=False,
+    ),
+    Flow(
         "lake",
         (topics.CLEAN, topics.IMPRESSIONS, topics.EXAMPLES, topics.REJECTED, topics.ITEMS),
         nice=2 * _NICE,

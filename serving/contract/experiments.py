@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from serving.contract.documents import DocumentVersion, Note
 from state.experiments import MAX_EXPERIMENTS_BYTES, Experiment, Name, Plan
@@ -51,3 +51,8 @@ class ExperimentAnswer(DocumentVersion, kw_only=True, frozen=True):
 
     experiment: Experiment
     pending: int = 0
+    sums: dict[str, dict[str, int]] | UnsetType = UNSET
+    """Arm -> what its users did since its first list, as the flow `experiments` counts: `users`, sums over them of
+    `lists`, `degraded`, `labelled`, `positives`, `saves`, `hides`, and sums of products, as in `labelled*positives`."""
+    switched_users: int | UnsetType = UNSET
+    """Seen in several arms, and left out."""

@@ -6,13 +6,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from serving.contract import answers, documents, experiments, queries, rules
+from serving.contract import answers, documents, experiments, models, queries, rules
 from serving.contract.answers import Live, Ready
 from serving.contract.feedback import Feedback, Onboarding
 from serving.contract.metrics import MetricsAnswer, MetricsQuery
 from serving.contract.problems import CONTENT_TYPE, Problem
 from serving.contract.scopes import scope_of
 from serving.contract.sessions import SessionBody
+from state.artifacts import Manifest
+from state.models import Shadow
 from state.records import Event, Identifier, Item
 
 
@@ -56,6 +58,7 @@ _ITEM = "/v1/items/{item_id}"
 _USER = "/v1/users/{user_id}"
 _RULES = "/v1/admin/rules"
 _EXPERIMENTS = "/v1/admin/experiments"
+_MODELS = "/v1/admin/models"
 _CHANGES = (400, 404, 409, 413, 503)
 OPERATIONS = (
     Operation(
@@ -135,6 +138,25 @@ OPERATIONS = (
               documents.HistoryQuery, problems=(400, 503)),
     Operation("post", f"{_EXPERIMENTS}/rollback", "Put an earlier version of all experiments in force again",
               experiments.ExperimentsAnswer, bodies=(documents.WantedRollback,), problems=_CHANGES),
+    Operation("get", _MODELS, "All models, and what ranks", models.ModelsAnswer, problems=(400, 503)),
+    Operation("post", _MODELS, "Register the live ranker as it is now", Manifest,
+              bodies=(models.WantedModel,), status=201, problems=_CHANGES),
+    Operation("post", f"{_MODELS}/pin", "Register the live ranker, and rank by it as it is now", models.ModelsInForce,
+              bodies=(models.WantedModel,), problems=_CHANGES),
+    Operation("post", f"{_MODELS}/rollback", "Rank by what ranked before", models.ModelsInForce,
+              bodies=(documents.WantedRollback,), problems=_CHANGES),
+    Operation("get", f"{_MODELS}/history", "Who promoted what, newest first", documents.HistoryAnswer,
+              documents.HistoryQuery, problems=(400, 503)),
+    Operation("get", f"{_MODELS}/{{name}}", "What a model is, and where it comes from", Manifest,
+              problems=(400, 404, 409, 503)),
+    Operation("delete", f"{_MODELS}/{{name}}", "Remove a model that nothing uses", models.DeletedModel,
+              problems=(400, 404, 409, 503)),
+    Operation("get", f"{_MODELS}/{{name}}/diff", "What another model has other than this one", models.ModelsDifference,
+              models.DifferenceQuery, problems=(400, 404, 409, 503)),
+    Operation("post", f"{_MODELS}/{{name}}/promote", "Rank by a model, in all processes within two seconds",
+              models.ModelsInForce, bodies=(models.WantedModel,), problems=_CHANGES),
+    Operation("post", f"{_MODELS}/{{name}}/shadow", "Score a share of what is served once more, beside serving",
+              Shadow, bodies=(models.WantedShadow,), problems=_CHANGES),
     Operation("get", "/v1/search", "Items by text, in the user's order", answers.ListAnswer, queries.SearchQuery),
     Operation(
         "post", "/v1/sessions/recommendations", "A list by the events of the request; nothing is stored or logged",

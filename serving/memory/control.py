@@ -13,7 +13,7 @@ from msgspec import Struct
 from online_models.experiments.active import ActiveExperiments
 from online_models.rules import ActiveRules
 from serving.memory.tasks import stop
-from state.control import EXPERIMENTS, RULES, ControlDocument, Kind
+from state.control import EXPERIMENTS, MODELS, RULES, SHADOW, ControlDocument, Kind
 from state.entries import CONTROL, StateDecodeError
 from state.settings import Settings
 from state.store import AsyncStore, StoreUnavailableError
@@ -42,6 +42,7 @@ class Held(Generic[B, A]):
         self.document: ControlDocument | None = None
         self.active = understand(kind.nothing, 0)
         self.degraded: str | None = None
+        self.on_change: Callable[[], None] = lambda: None
 
     def recall(self) -> None:
         """Take the copy on disk, if there is one."""
@@ -64,6 +65,7 @@ class Held(Generic[B, A]):
             _log.error("%s: %s", self.kind.name, self.degraded)
             return
         self.document, self.active, self.degraded = document, active, None
+        self.on_change()
         _log.info("%s: version %d by %s is in force", self.kind.name, document.version, document.author)
         if save:
             self._save(document)
@@ -92,7 +94,9 @@ class Control:
         self._store = store
         self.rules = Held(RULES, ActiveRules, settings)
         self.experiments = Held(EXPERIMENTS, ActiveExperiments, settings)
-        self._kinds = (self.rules, self.experiments)
+        self.models = Held(MODELS, lambda body, version: body, settings)
+        self.shadow = Held(SHADOW, lambda body, version: body, settings)
+        self._kinds: tuple[Held[Any, Any], ...] = (self.rules, self.experiments, self.models, self.shadow)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property

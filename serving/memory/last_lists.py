@@ -54,7 +54,7 @@ class LastLists:
             best = np.argpartition(scores, -MAX_ITEMS)[-MAX_ITEMS:]
             slots, sources, scores = slots[best], sources[best], scores[best]
         # By id: when all is loaded again, as after an outage, slots may mean other items.
-        ids = [replica.item_id(slot) for slot in slots.tolist()]
+        ids = replica.item_ids(slots)
         kept = LastList(slots, sources, scores, found.source_names, found.model, found.made_at)
         self._lists[user_id, surface] = ids, kept
         self._lists.move_to_end((user_id, surface))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from state.entries import METRIC_WINDOWS, metric_window_id
 from state.metric_readings import Readings
-from state.metrics import FAMILIES
+from state.metrics import WINDOWED
 from state.store import AsyncStore
 
 _CLOSES_AFTER_MS = 6 * 60_000
@@ -68,7 +68,7 @@ class MetricWindows:
         wanted = [
             (family.name, start, partition)
             for start in starts
-            for family in FAMILIES
+            for family in WINDOWED
             for partition in range(self._n_partitions)
         ]
         entry = METRIC_WINDOWS[self._width]

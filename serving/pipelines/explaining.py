@@ -16,8 +16,8 @@ def explanations(slate: Slate) -> Callable[[int], ItemExplanation]:
     slots = shown.slots.tolist()
     features, mean = shown.features, slate.list_mean
     parts: NDArray[np.float64] | None = None
-    if features is not None and mean is not None and len(slots):
-        parts, scores, baseline = slate.replica.contributions(features, mean)
+    if features is not None and mean is not None and slate.ranking is not None and len(slots):
+        parts, scores, baseline = slate.ranking.contributions(features, mean)
 
     def explanation(position: int) -> ItemExplanation:
         slot = slots[position]

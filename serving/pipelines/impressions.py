@@ -40,7 +40,7 @@ def impression_of(slate: Slate) -> Impression:
         user_id=slate.user_id,
         ts=slate.wall_ms,
         surface=slate.surface,
-        items=[slate.replica.item_id(slot) for slot in shown.slots.tolist()],
+        items=slate.replica.item_ids(shown.slots),
         scores=[score if isfinite(score) else 0.0 for score in shown.scores.tolist()],
         sources=[slate.sources_of(bits) for bits in shown.sources.tolist()],
         propensities=[1.0] * len(shown) if shown.propensities is None else shown.propensities.tolist(),

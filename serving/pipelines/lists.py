@@ -13,6 +13,7 @@ from online_models import fingerprints
 from online_models.experiments.active import ActiveExperiments, Choice
 from online_models.experiments.assignment import Circumstances
 from online_models.expressions import Boost, Expression, ExpressionError
+from online_models.ranking import Ranking
 from online_models.replica import Replica
 from online_models.rules import NO_RULES, ActiveRules
 from serving import telemetry
@@ -22,6 +23,7 @@ from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
 from serving.contract.wanted import boosts, check_user, filled, not_understood, wanted
 from serving.memory.mirror import Mirror
+from serving.memory.models import Models
 from serving.memory.users import KnownUser
 from serving.pipelines.explaining import explanations
 from serving.pipelines.ladder import BUDGET_MS, Rung, most_scored
@@ -29,6 +31,7 @@ from serving.pipelines.pipeline import Pipeline
 from serving.pipelines.reasons import reasons
 from serving.pipelines.request_ids import NOWHERE, new_request_id
 from serving.pipelines.slate import Slate
+from state.artifacts import ONLINE
 from state.partitioner import UserPartitions
 from state.records import Item
 from state.validation import InvalidInputError
@@ -50,6 +53,8 @@ class Lists:
         Returns part -> what is wrong with it, for parts that no stage of a request touches.
     rules, experiments
         Return those in force.
+    models
+        What ranks; the online ranker where there are none.
     n_partitions
         Of the topics by user.
     """
@@ -61,12 +66,14 @@ class Lists:
         troubles: Callable[[], dict[str, str]],
         rules: Callable[[], ActiveRules] = lambda: NO_RULES,
         experiments: Callable[[], ActiveExperiments] = ActiveExperiments,
+        models: Models | None = None,
         n_partitions: int = 1,
         budget_ms: float = BUDGET_MS,
     ) -> None:
         self._budget_ms = budget_ms
         self._rules = rules
         self._experiments = experiments
+        self._models = models
         self._partition_of = UserPartitions(n_partitions)
         self._recent_users: deque[str] = deque(maxlen=_MAX_RECENT_USERS)
         self._mirror = mirror
@@ -122,6 +129,7 @@ class Lists:
             user_id=user_id,
             experiments=choice.arms,
             ranker=choice.ranker,
+            ranking=self._ranking(choice, degraded),
             anchor=anchor,
             window=window,
             text=text,
@@ -167,6 +175,7 @@ class Lists:
                 surface=surface,
                 query=filled(query, choice.parameters),
                 ranker=choice.ranker,
+                ranking=self._ranking(choice, {}),
                 replica=replica,
                 now_ms=now_ms,
                 wall_ms=wall_ms,
@@ -176,7 +185,7 @@ class Lists:
             )
             async with self._places:
                 await self._surfaces[surface].run(slate)
-            lists.append([replica.item_id(slot) for slot in slate.candidates.slots.tolist()])
+            lists.append(replica.item_ids(slate.candidates.slots))
         return lists[0], lists[1], slate.relaxed
 
     def _choose(
@@ -197,6 +206,18 @@ class Lists:
             except InvalidInputError as error:  # the rules were changed since the experiment was created
                 degraded["experiments"] = f"the arm's rules do not go with those in force: {error}"
         return choice, held
+
+    def _ranking(self, choice: Choice, degraded: dict[str, str]) -> Ranking | None:
+        """Return the version of the ranker for all of a list, None for the online one."""
+        if self._models is None or choice.model == ONLINE:
+            return None
+        if choice.model is None:
+            return self._models.ranking
+        found = self._models.find(choice.model)
+        if found is None:
+            degraded["experiments"] = f"the arm's model {choice.model} is not loaded"
+            return self._models.ranking
+        return found
 
 
 def _next(slate: Slate, bound: bytes, shown: bytes) -> str | None:

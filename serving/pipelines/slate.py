@@ -13,6 +13,7 @@ from online_models.arrays import Slots
 from online_models.contexts import Situation, situation_of
 from online_models.engine.context import Context
 from online_models.expressions import Boost, Expression
+from online_models.ranking import Ranking
 from online_models.replica import Replica
 from online_models.rules import NO_RULES, ActiveRules
 from serving.contract.answers import RuleEffect, StageReport
@@ -110,6 +111,8 @@ class Slate:
     """Experiment -> the user's arm."""
     ranker: Literal["model", "popularity"] = "model"
     """What orders the candidates."""
+    ranking: Ranking | None = None
+    """The ranker's version for all of this list; None, until it is scored: the online one as it is then."""
     reasons: list[str] = field(default_factory=list)
     """As shown."""
     ranks: dict[int, int] = field(default_factory=dict)

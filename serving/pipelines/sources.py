@@ -156,7 +156,7 @@ class TextMatch:
         if where is not None:
             allowed = np.flatnonzero(where)
             if len(allowed) <= MAX_TERMS:
-                among = [replica.item_id(slot) for slot in allowed.tolist()]
+                among = replica.item_ids(allowed)
             else:
                 k = max(k, self._k_filtered)
         if self._text.n_pending > _UNINDEXED:

@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import falcon.asgi
 
+from online_models.ranking import Ranking
 from serving import telemetry
 from serving.contract.bodies import send
 from serving.contract.metrics import FlowPlace, MetricsAnswer, MetricsQuery, MetricText, ModelPlace, Part, Timing
@@ -32,9 +33,10 @@ _TEXTS = {metric.name: MetricText(metric.unit, metric.meaning, str(metric.formul
 class MetricsOverTime:
     """Metrics by window, and how the system does."""
 
-    def __init__(self, settings: Settings, store: AsyncStore, mirror: Mirror) -> None:
+    def __init__(self, settings: Settings, store: AsyncStore, mirror: Mirror, ranking: Callable[[], Ranking]) -> None:
         self._store = store
         self._mirror = mirror
+        self._ranking = ranking
         self._windows = {width: MetricWindows(store, settings.partitions, width, now_ms) for width in WIDTHS}
         self._timings = RecentTimings()
 
@@ -49,7 +51,7 @@ class MetricsOverTime:
             degraded = {"metrics": str(error)}
             starts, readings, flows = [], Readings(), []
         cuts = readings.cuts(width)
-        replica = self._mirror.current
+        replica, ranking = self._mirror.current, self._ranking()
         now = now_ms()
         answer = MetricsAnswer(
             now=now,
@@ -66,8 +68,8 @@ class MetricsOverTime:
             flows=flows,
             timings=self._timings.read(),
             model=ModelPlace(
-                replica.model_name,
-                replica.model_version,
+                ranking.name,
+                ranking.version,
                 replica.columns.n_events,
                 replica.n_items,
                 self._mirror.degraded is None,

@@ -23,6 +23,7 @@ from state.topics import CONTROL as CONTROL_TOPIC
 from state.validation import decode
 
 B = TypeVar("B", bound=Struct)
+T = TypeVar("T")
 
 _BODY_LIMIT = 64 * 1024
 _rollback_decoder = msgspec.json.Decoder(WantedRollback)
@@ -50,7 +51,7 @@ class Documents(Generic[B]):
 
     async def versions(self, numbers: range | list[int]) -> dict[int, ControlDocument]:
         """Return those of the versions that the history holds. Raise `ProblemError` 503 without Redis."""
-        found = await self._read(CONTROL_HISTORY, [version_field(self.held.kind.name, n) for n in numbers])
+        found = await self.read(CONTROL_HISTORY, [version_field(self.held.kind.name, n) for n in numbers])
         return {document.version: document for document in found.values()}
 
     async def version(self, number: int, field: str) -> ControlDocument | None:
@@ -90,11 +91,12 @@ class Documents(Generic[B]):
     async def _newest(self) -> tuple[ControlDocument | None, int | None]:
         """Return the newest document and the version that Redis holds, None where it holds none."""
         name, known = self.held.kind.name, self.held.document
-        stored = (await self._read(CONTROL, [name])).get(name)
+        stored = (await self.read(CONTROL, [name])).get(name)
         newest = stored if known is None or (stored is not None and stored.version >= known.version) else known
         return newest, None if stored is None else stored.version
 
-    async def _read(self, table: Table[ControlDocument], fields: list[str]) -> Mapping[str, ControlDocument]:
+    async def read(self, table: Table[T], fields: list[str]) -> Mapping[str, T]:
+        """Return those of the rows that exist. Raise `ProblemError` 503 without Redis."""
         try:
             return await self._breaker.call(lambda: self._store.get_rows(table, fields))
         except StoreUnavailableError as error:

@@ -6,9 +6,12 @@ from functools import partial
 
 import falcon.asgi
 import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from online_models.experiments import plans
 from online_models.experiments.active import check_rules
+from online_models.experiments.arm_sums import USERS, Sums, merged
 from online_models.experiments.assignment import LayerFullError
 from online_models.rules import ActiveRules
 from serving.contract.bodies import read_body, send
@@ -25,11 +28,18 @@ from serving.contract.experiments import (
 from serving.contract.problems import ProblemError
 from serving.contract.queries import NoQuery, parse_query
 from serving.memory.mirror import Mirror
+from serving.memory.models import Models
 from serving.resources.documents import Documents, caller
+from state.artifacts import ONLINE, ArtifactError
 from state.control import EXPERIMENTS, ControlDocument
-from state.experiments import Experiments
-from state.validation import decode
+from state.entries import EXPERIMENT_ARMS, arm_field
+from state.experiments import Experiment, Experiments
+from state.registry import RegistryError, UnknownModelError
+from state.store import StoreUnavailableError
+from state.validation import InvalidInputError, decode
 
+_SWITCHED = ""
+"""The arm of those who were seen in several."""
 _ATTEMPTS = 5
 """Of a change, when others change other experiments in the same moment."""
 _new_decoder = msgspec.json.Decoder(NewExperiment)
@@ -43,10 +53,19 @@ Step = Callable[[Experiments], Experiments]
 class Planning:
     """Changes single experiments of the one document."""
 
-    def __init__(self, documents: Documents[Experiments], rules: Callable[[], ActiveRules], mirror: Mirror) -> None:
+    def __init__(
+        self,
+        documents: Documents[Experiments],
+        rules: Callable[[], ActiveRules],
+        mirror: Mirror,
+        models: Models,
+        n_partitions: int,
+    ) -> None:
         self.documents = documents
         self._rules = rules
         self._mirror = mirror
+        self._models = models
+        self._n_partitions = n_partitions
 
     async def take(self, step: Step, name: str, author: str, note: str) -> ExperimentAnswer:
         """Put what a step makes of the document in force. Raise `ProblemError` 404, 409 or 503."""
@@ -62,9 +81,29 @@ class Planning:
             return one_of(name, *written)
         raise ProblemError(409, "others change experiments all the time; try again", retry_after_s=1)
 
+    async def sums(self, experiment: Experiment) -> dict[str, Sums]:
+        """Return arm -> its sums over all partitions, `_SWITCHED` among them. Raise `ProblemError` 503."""
+        arms = [_SWITCHED, *(arm.name for arm in experiment.arms)]
+        wanted = {arm: [arm_field(p, experiment.name, arm) for p in range(self._n_partitions)] for arm in arms}
+        rows = await self.documents.read(EXPERIMENT_ARMS, [field for fields in wanted.values() for field in fields])
+        found = {arm: [rows[field].sums for field in fields if field in rows] for arm, fields in wanted.items()}
+        return {arm: merged(several) for arm, several in found.items() if several}
+
     def check_rules(self, plan: NewExperiment) -> None:
         """Raise `InvalidInputError`, naming the field, for arms whose rules cannot hold with the catalogue as it is."""
         check_rules(plan, self._rules(), self._mirror.current.attributes)
+
+    async def check_models(self, plan: NewExperiment) -> None:
+        """Put what arms rank by where all processes find it. Raise `InvalidInputError` for what cannot be used."""
+        for k, arm in enumerate(plan.arms):
+            if arm.parameters.model in (UNSET, ONLINE):
+                continue
+            try:
+                await self._models.publish(str(arm.parameters.model))
+            except (UnknownModelError, ArtifactError) as error:
+                raise InvalidInputError(f"arms[{k}].parameters.model", str(error)) from error
+            except (RegistryError, StoreUnavailableError) as error:
+                raise ProblemError(503, str(error), retry_after_s=1) from error
 
     def _after(self, step: Step, before: Experiments) -> Experiments:
         try:
@@ -95,6 +134,7 @@ class AllExperiments:
         parse_query(NoQuery, req.params)
         plan = decode(_new_decoder, await read_body(req, BODY_LIMIT), BODY_LIMIT)
         self._planning.check_rules(plan)
+        await self._planning.check_models(plan)
         answer = await self._planning.take(partial(plans.created, plan=plan), plan.name, caller(req), plan.note)
         send(resp, answer, 201)
 
@@ -107,7 +147,10 @@ class OneExperiment:
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str) -> None:
         parse_query(NoQuery, req.params)
-        send(resp, one_of(name, await self._planning.documents.in_force()))
+        answer = one_of(name, await self._planning.documents.in_force())
+        sums = await self._planning.sums(answer.experiment)
+        switched = sums.pop(_SWITCHED, {}).get(USERS, 0)
+        send(resp, replace(answer, sums=sums, switched_users=switched))
 
 
 class Start:

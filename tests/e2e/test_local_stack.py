@@ -18,7 +18,8 @@ from ops.stack.home import project_root
 from ops.stack.supervisor import STACK_VARIABLE
 from state.settings import Settings
 
-PARTS = ["kafka", "redis", "clean", "catalogue", "attribution", "metrics", "features", "lake", "learn", "serving"]
+FLOWS = ["clean", "catalogue", "attribution", "metrics", "features", "experiments", "lake", "learn"]
+PARTS = ["kafka", "redis", *FLOWS, "serving"]
 SOON = timedelta(seconds=20)
 
 

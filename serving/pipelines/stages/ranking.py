@@ -17,8 +17,8 @@ NEAR_DUPLICATES = "near_duplicates"
 """What answers call this constraint beside the names of rules."""
 EXPOSED_FROM, SHOWN_FROM = 30, 300
 """Events, and impressions, of an item from either of which it is known well enough: it is not tried out any more."""
-_COMPARED = 64
-"""Candidates that are looked at for near duplicates at least: hardly ever is one behind these shown."""
+_FIRST = 64
+"""Candidates that are looked at first, and for near duplicates: hardly ever is one behind these shown."""
 
 
 class Rank:
@@ -75,15 +75,19 @@ class Rerank:
     def run(self, slate: Slate) -> None:
         if not len(slate.candidates):
             return
-        wanted = constraints_of(slate)
+        n = len(slate.candidates)
+        wanted = constraints_of(slate, n if _needs_all(slate) else _n_first(slate))
         done = wanted.rerank(slate.candidates.scores)
+        if len(done.order) < n and done.relaxed.any():  # one behind them may break nothing
+            wanted = constraints_of(slate, n)
+            done = wanted.rerank(slate.candidates.scores)
         slate.relaxed = {name: n for name, n in zip(wanted.names, done.relaxed.tolist(), strict=True) if n}
         if slate.query.explain:
             slate.notes |= {f"{name} relaxed": n for name, n in slate.relaxed.items()}
             slate.notes["moved"] = int(np.count_nonzero(done.order != np.arange(len(done.order))))
             slate.ranks = {slot: rank for rank, slot in enumerate(slate.candidates.slots.tolist())}
             _note_effects(slate, wanted, done.order)
-        slate.candidates = slate.candidates.take(done.order)
+        slate.candidates = slate.candidates.take(np.append(done.order, np.arange(len(done.order), n)))
         if wanted.exploration is not None:
             # Behind those that were chosen nobody is shown; as certain as without exploration.
             propensities = np.ones(len(done.order))
@@ -142,7 +146,7 @@ class Constraints:
 
     def rerank(self, scores: NDArray[np.float64]) -> Reranked:
         return rerank(
-            scores,
+            scores[: len(self.labels)],
             self.n_wanted,
             caps=self.caps,
             shares=self.shares,
@@ -155,10 +159,24 @@ class Constraints:
         )
 
 
-def constraints_of(slate: Slate) -> Constraints:
-    """Return what the rules and the request ask of the order of a slate's candidates, which are sorted by score."""
-    slots, rules, replica = slate.candidates.slots, slate.rules, slate.replica
-    n, diversity = len(slots), slate.query.diversity
+def _n_first(slate: Slate) -> int:
+    return min(len(slate.candidates), max(_FIRST, 2 * slate.query.limit))
+
+
+def _needs_all(slate: Slate) -> bool:
+    """Return whether a candidate far behind may be shown although nothing before it breaks a constraint.
+
+    Otherwise each place has the first candidate that breaks none, whatever is behind it.
+    """
+    query = slate.query
+    chosen_otherwise = query.diversity > 0.0 or query.exploration > 0.0
+    return chosen_otherwise or query.explain or bool(slate.rules.pins(slate.surface, slate.user_id))
+
+
+def constraints_of(slate: Slate, n: int) -> Constraints:
+    """Return what the rules and the request ask of the order of a slate's first n candidates, sorted by score."""
+    slots, rules, replica = slate.candidates.slots[:n], slate.rules, slate.replica
+    diversity = slate.query.diversity
     n_wanted = min(slate.query.limit, n)
     catalogue = replica.columns.catalogue
     genres = catalogue.genres[slots]
@@ -168,7 +186,7 @@ def constraints_of(slate: Slate) -> Constraints:
     duplicate = rules.document.near_duplicates
     vectors = np.zeros((n, 0), np.float32)
     if duplicate is not None or diversity > 0.0:
-        n_compared = n if diversity > 0.0 else min(n, max(_COMPARED, 2 * n_wanted))
+        n_compared = n if diversity > 0.0 else _n_first(slate)
         of_first = replica.vectors(slots[:n_compared])
         vectors = np.zeros((n, of_first.shape[1]), np.float32)
         vectors[:n_compared] = of_first

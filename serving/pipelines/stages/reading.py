@@ -96,5 +96,5 @@ class RememberShown:
 
     def follow_up(self, slate: Slate) -> None:
         if slate.rotated is not None and slate.user_id is not None:
-            shown = [slate.replica.item_id(slot) for slot in slate.candidates.slots.tolist()]
+            shown = slate.replica.item_ids(slate.candidates.slots)
             self._rotation.add(slate.user_id, slate.rotated, shown, slate.wall_ms)

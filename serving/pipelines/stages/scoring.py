@@ -14,7 +14,7 @@ from serving.pipelines.sources import Popular, ScoredSource
 
 
 class Score:
-    """One vectorised pass of the online ranker over the first candidates, as many as load allows.
+    """One vectorised pass of the ranker over the first candidates, as many as load allows.
 
     An experiment may have all candidates ordered by popularity instead, as `popular` has them.
     """
@@ -40,11 +40,12 @@ class Score:
         candidates = slate.candidates.first(n_scored)
         features = slate.replica.features(slate.context, candidates.slots)
         mean = Scorer.list_mean(features) if len(candidates) else None
-        scores = slate.replica.score(features, mean).astype(np.float64)
+        ranking = slate.ranking = slate.ranking or slate.replica.ranking
+        scores = ranking.score(features, mean).astype(np.float64)
         chances = np.exp(scores - scores.max(initial=0.0))
         slate.candidates = Candidates(candidates.slots, candidates.sources, chances / chances.sum(), features)
         slate.list_mean = mean
-        slate.model = (slate.replica.model_name, slate.replica.model_version)
+        slate.model = (ranking.name, ranking.version)
         slate.notes["scored"] = len(candidates)
         if self._lists is not None:
             self._remember(slate, self._lists)

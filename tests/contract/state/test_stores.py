@@ -387,9 +387,12 @@ async def test_of_writers_of_one_version_of_a_document_one_succeeds(stores: Stor
         assert row == a_document(10 + written.index(True))
         assert await stores.serving.replace_document(a_document(99), before=row.version)
         assert (await next_change(changes)).rows == {CONTROL: {"rules": a_document(99)}}
-    history = await stores.serving.get_rows(CONTROL_HISTORY, [version_field("rules", n) for n in range(100)])
-    assert [document.version for document in history.values()] == [row.version, 99]
-    assert stores.flow.get_rows(CONTROL, ["rules"]) == {"rules": a_document(99)}
+        assert not stores.flow.replace_document(a_document(100), before=row.version)
+        assert stores.flow.replace_document(a_document(100), before=99)
+        assert (await next_change(changes)).rows == {CONTROL: {"rules": a_document(100)}}
+    history = await stores.serving.get_rows(CONTROL_HISTORY, [version_field("rules", n) for n in range(101)])
+    assert [document.version for document in history.values()] == [row.version, 99, 100]
+    assert stores.flow.get_rows(CONTROL, ["rules"]) == {"rules": a_document(100)}
 
 
 async def test_a_watch_tells_once_of_each_write_of_the_users_it_was_given(stores: Stores) -> None:

@@ -59,8 +59,8 @@ def test_what_decides_contributes_most() -> None:
 def test_a_replica_explains_with_and_without_a_trained_ranker(is_ready: bool) -> None:
     """R1"""
     replica = Replica()
-    replica.ranker._is_ready = is_ready
+    replica.ranking.scorer._is_ready = is_ready
     features = np.random.default_rng(5).normal(size=(10, inputs.N_INPUTS)).astype(np.float32)
     mean = features.mean(axis=0)
-    parts, scores, baseline = replica.contributions(features, mean)
+    parts, scores, baseline = replica.ranking.contributions(features, mean)
     assert parts.sum(axis=1) + baseline == pytest.approx(scores, abs=1e-3)

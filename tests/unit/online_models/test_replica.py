@@ -42,8 +42,8 @@ def test_a_replica_makes_the_lists_that_the_learner_makes(system: System, repeat
         assert [replica.item_id(slot) for slot in served] == [learner.items.item_id(slot) for slot in slate.slots]
         values = replica.features(context, served)
         assert np.array_equal(values, slate.inputs)
-        assert np.array_equal(replica.score(values), learner.ranker.predict_many(slate.inputs))
-    assert replica.model_version.endswith(f"-{learner.ranker.n_lists}")
+        assert np.array_equal(replica.ranking.score(values), learner.ranker.predict_many(slate.inputs))
+    assert replica.ranking.version.endswith(f"-{learner.ranker.n_lists}")
 
 
 def test_a_replica_that_followed_equals_one_that_loaded(system: System) -> None:
@@ -69,7 +69,7 @@ def test_the_last_good_copy_serves_the_same(system: System) -> None:
     copy = Replica.from_bytes(replica.to_bytes())
     view = UserView.of(system.profiles["u3"], system.now_ms)
     items = [f"m{k}" for k in range(400)]
-    scores = [r.score(r.features(r.context(view), r.slots(items))) for r in (replica, copy)]
+    scores = [r.ranking.score(r.features(r.context(view), r.slots(items))) for r in (replica, copy)]
     assert np.array_equal(*scores)
     assert copy.n_items == replica.n_items == 400
     assert copy.item(copy.slots(["m7"])[0]) == replica.item(replica.slots(["m7"])[0])
@@ -243,10 +243,10 @@ def test_trending_equals_a_count_of_all_items() -> None:
 def test_a_ranker_of_other_features_is_not_taken_over(system: System) -> None:
     """R31: while an upgrade rolls, learner and serving may differ."""
     replica = system.replica()
-    version, blob = replica.model_version, system.learner.ranker.weights(inputs.NAMES)
+    version, blob = replica.ranking.version, system.learner.ranker.weights(inputs.NAMES)
     replica.apply({MODEL: {"ranker": BlobRow(blob.replace(b"taste_slow", b"taste_late"))}})
     assert replica.ranker_is_foreign
-    assert replica.model_version == version
+    assert replica.ranking.version == version
 
 
 @pytest.mark.parametrize("now_ms", [0, START_MS - 400 * 86_400_000, START_MS + 10**12])
@@ -260,4 +260,4 @@ def test_values_are_finite_at_any_moment(system: System, now_ms: int) -> None:
     with np.errstate(all="raise", under="ignore"):
         values = replica.features(context, slots)
     assert np.isfinite(values).all()
-    assert np.isfinite(replica.score(values)).all()
+    assert np.isfinite(replica.ranking.score(values)).all()

@@ -1,17 +1,23 @@
 """`freshet experiments`: what the lake says of the arms is what was put into it (R21)."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from flows.arms import ArmState
 from flows.lake_store import StoredTable, Stretch
 from flows.lake_tables import TABLES
 from online_models.experiments.assignment import draw
+from online_models.experiments.effects import compare_estimates, estimate_sums
+from online_models.experiments.metrics import BY_NAME
 from ops.cli import app
+from state.entries import EXPERIMENT_ARMS
 from state.experiments import Arm, Experiment
+from state.memory_store import MemoryStore
 from state.records import CleanEvent, Example, Impression
 from tests.unit.flows.lake_input import START, batch
 
@@ -21,10 +27,12 @@ EXPERIMENT = Experiment(name="ranking", salt="s", arms=[Arm(name="old"), Arm(nam
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> str:
+def log() -> dict[str, list[object]]:
     """Users of the new arm click twice as often and buy; users of the old one come back and watch."""
     rng = np.random.default_rng(0)
-    impressions, examples, events = [], [], []
+    impressions: list[object] = []
+    examples: list[object] = []
+    events: list[object] = []
     for user, at in ((f"u{n}", n) for n in range(N_USERS)):
         arm = draw(EXPERIMENT, user)
         rate = 0.3 if arm == "new" else 0.15
@@ -65,12 +73,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
                     experiments=experiments,
                 )
             )
+    return {"events": events, "impressions": impressions, "examples": examples}
+
+
+@pytest.fixture(scope="module")
+def root(log: dict[str, list[object]], tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("lake"))
-    rows = {"events": events, "impressions": impressions, "examples": examples}
     for table in TABLES:
-        if table.name in rows:
+        if table.name in log:
             stored = StoredTable(folder, table, "c")
-            stored.append([table.rows(batch(rows[table.name], table.topic.name)).rows], {0: Stretch(0, 1)})  # type: ignore[arg-type]
+            stored.append([table.rows(batch(log[table.name], table.topic.name)).rows], {0: Stretch(0, 1)})
     return folder
 
 
@@ -100,6 +112,34 @@ def test_arms_are_compared_by_every_metric(root: str, monkeypatch: pytest.Monkey
     assert {(day["arm"], day["lists"]) for day in report["days"]} == {
         (arm, N_LISTS * report["users"][arm] + N_LISTS // 2) for arm in ("new", "old")
     }
+
+
+def test_the_stream_and_the_lake_say_the_same(
+    log: dict[str, list[object]], root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R21: users, values and, where the past narrows nothing, intervals."""
+    code, output = run(root, monkeypatch, "analyze", "ranking", "--control", "old", "--json")
+    assert code == 0, output
+    report = json.loads(output)
+    store = MemoryStore()
+    arms = ArmState(store, "experiments", [0], timedelta(minutes=30))
+    for topic in ("examples", "impressions"):
+        arms.apply(batch(log[topic], topic))
+    arms.flush()
+    sums = {row.arm: row.sums for _, row in store.scan_rows(EXPERIMENT_ARMS)}
+    assert {arm: sums[arm]["users"] for arm in report["users"]} == report["users"]
+    assert sums[""]["users"] == report["switched_users"]
+    for line in report["lines"]:
+        metric = BY_NAME[line["metric"]]
+        if not metric.guardrail:
+            continue
+        control, treatment = estimate_sums(sums["old"], metric), estimate_sums(sums["new"], metric)
+        assert (control.value, treatment.value) == pytest.approx((line["control"], line["treatment"]), rel=1e-12)
+        if line["variance_kept"] == 1.0:
+            effect = compare_estimates(control, treatment)
+            known = effect.low != -np.inf
+            assert (line["low"] is not None) == known
+            assert not known or (effect.low, effect.high) == pytest.approx((line["low"], line["high"]), rel=1e-9)
 
 
 def test_a_report_is_drawn_and_warns_of_a_broken_split(

@@ -57,7 +57,7 @@ def test_what_depends_on_others_stops_first(home: Home) -> None:
     groups = {name: config[f"group:{name}"] for name in ("traffic", "serving", "flows", "servers")}
     assert [name for name, _ in sorted(groups.items(), key=lambda g: -int(g[1]["priority"]))] == list(groups)
     assert groups["servers"]["programs"] == "redis,kafka"
-    assert groups["flows"]["programs"] == "clean,catalogue,attribution,metrics,features,lake,learn"
+    assert groups["flows"]["programs"] == "clean,catalogue,attribution,metrics,features,experiments,lake,learn"
 
 
 def test_settings_survive_the_way_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

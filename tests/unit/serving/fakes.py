@@ -44,11 +44,18 @@ class FakeColumns:
         return np.array([slot not in self.hidden for slot in slots.tolist()], np.bool_)
 
 
+class FakeRanking:
+    name = "fake"
+    version = "7"
+
+    def score(self, features: Any, mean: Any = None) -> Any:
+        return features[:, 1].astype(np.float64)
+
+
 class FakeReplica:
     """Item k is called `i<k>`, has genre `genres[k]`, popularity `n - k` and the ranker's score `scores[k]`."""
 
-    model_name = "fake"
-    model_version = "7"
+    ranking: Any = FakeRanking()
     repeats = False
 
     def __init__(self, genres: Sequence[Sequence[str]], scores: Sequence[float] = (), hidden: set[int] | None = None):
@@ -78,6 +85,9 @@ class FakeReplica:
 
     def item_id(self, slot: int) -> str:
         return f"i{slot}"
+
+    def item_ids(self, slots: Any) -> list[str]:
+        return [f"i{slot}" for slot in slots.tolist()]
 
     def item(self, slot: int) -> Item:
         return Item(item_id=f"i{slot}", title=f"Title {slot}", genres=list(self.genres[slot]))
@@ -116,9 +126,6 @@ class FakeReplica:
 
     def exposure(self, slots: Any) -> Any:
         return self.n_events[slots], self.shown[slots], self.taken[slots]
-
-    def score(self, features: Any, mean: Any = None) -> Any:
-        return features[:, 1].astype(np.float64)
 
     def _fail(self, what: str) -> None:
         if what in self.broken:

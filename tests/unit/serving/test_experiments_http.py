@@ -9,7 +9,9 @@ from falcon import testing
 
 from serving.app import create_app
 from state.control import EXPERIMENTS, ControlDocument
-from state.records import Impression
+from state.entries import EXPERIMENT_ARMS, arm_field
+from state.records import ArmRow, Impression
+from state.store import Changes
 from state.topics import CONTROL as CONTROL_TOPIC
 from tests.unit.serving.system import System
 
@@ -230,3 +232,17 @@ async def test_workers_follow_each_other(system: System) -> None:
     kept = (system.settings.home / "experiments-default.bin").read_bytes()
     document = msgspec.msgpack.decode(kept, type=ControlDocument)
     assert EXPERIMENTS.parse(document.body).experiments[0].status == "running"
+
+
+async def test_what_arms_did_is_added_up_over_partitions(system: System) -> None:
+    """R21: as the flow has counted it."""
+    await run(system)
+    changes = Changes()
+    rows = ((0, "default", 3), (1, "default", 4), (1, "popularity", 5), (1, "", 1), (0, "of-another", 9))
+    for partition, arm, n in rows:
+        name = "ranking" if arm != "of-another" else "other"
+        changes.upsert(EXPERIMENT_ARMS, arm_field(partition, name, arm), ArmRow(name, arm, {"users": n}, 1))
+    system.flows.commit(changes)
+    _, answer = await system.call("GET", f"{URL}/ranking")
+    assert answer["sums"] == {"default": {"users": 7}, "popularity": {"users": 5}}
+    assert answer["switched_users"] == 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from online_models.replica import Replica
+from online_models.ranking import Ranking
 from serving.pipelines import ladder
 from serving.pipelines import lists as lists_module
 from serving.pipelines.ladder import LOAD, MAX_SCORED, Rung, most_scored
@@ -63,7 +63,7 @@ async def test_without_the_ranker_popularity_orders(system: System, monkeypatch:
     def broken(*_: Any) -> Any:
         raise ArithmeticError
 
-    monkeypatch.setattr(Replica, "score", broken)
+    monkeypatch.setattr(Ranking, "score", broken)
     _, answer = await system.call("GET", LIST)
     assert answer["degraded"] == {"score": "failed: ArithmeticError", "answer": "no ranker"}
     assert answer["model"]["name"] == "popular"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from online_models.rules import ActiveRules
@@ -117,6 +118,21 @@ def test_near_duplicates_are_shown_together_only_where_nothing_else_is_left() ->
     everything = full_slate(replica, query=ListQuery(limit=4))
     assert ranked(everything) == ["i0", "i2", "i3", "i1"]
     assert everything.relaxed == {"near_duplicates": 1}
+
+
+@pytest.mark.parametrize("n_alike", [0, 55, 75, 110])
+def test_the_first_candidates_make_the_list_that_all_make_however_deep_it_reaches(n_alike: int) -> None:
+    """R9: what nothing but speed is for changes no list; `explain` looks at all candidates."""
+    rng = np.random.default_rng(n_alike)
+    drawn = [[f"g{g}" for g in rng.choice(6, rng.integers(0, 3), replace=False)] for _ in range(120 - n_alike)]
+    replica = FakeReplica([["War"]] * n_alike + drawn)
+    replica.unit_vectors[:] = np.eye(2)[rng.integers(0, 2, 120)] * (rng.random(120) < 0.2)[:, None]
+    lists = []
+    for explain in (False, True):
+        slate = full_slate(replica, query=ListQuery(limit=10, explain=explain))
+        lists.append((ranked(slate), slate.relaxed))
+    assert lists[0] == lists[1]
+    assert len(set(lists[0][0])) == 10
 
 
 @pytest.mark.parametrize(

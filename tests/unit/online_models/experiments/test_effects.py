@@ -101,7 +101,7 @@ def test_a_poisoned_arm_is_stopped_before_two_percent_of_the_users_saw_it() -> N
         for arm in arms.values():
             arm.arrive(500)
             arm.visit(1.0)
-        stop = check(experiment, {"ctr": {name: arm.arm() for name, arm in arms.items()}})
+        stop = check(experiment, {"ctr": {name: estimate(arm.arm()) for name, arm in arms.items()}})
         assert len(arms["new"].rates) < 0.02 * 500_000
     assert stop.arm == "new"
     assert "ctr fell by" in stop.reason
@@ -121,7 +121,7 @@ def test_guardrails_leave_equal_arms_alone() -> None:
             for arm in arms.values():
                 arm.arrive(50)
                 arm.visit()
-            stop = stop or check(experiment, {"ctr": {name: arm.arm() for name, arm in arms.items()}})
+            stop = stop or check(experiment, {"ctr": {name: estimate(arm.arm()) for name, arm in arms.items()}})
         stopped += stop is not None
     assert stopped <= stats.binom.ppf(0.999, 100, 0.01 + 0.001)
 
