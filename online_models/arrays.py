@@ -45,6 +45,18 @@ def descending(values: NDArray[np.float64]) -> NDArray[np.intp]:
     return order
 
 
+def highest(values: NDArray[_Scalar], k: int) -> NDArray[np.intp]:
+    """Return the positions of the k highest values, highest first, equal ones in order. No value may be NaN."""
+    places = np.arange(len(values))
+    if k <= 0:
+        return places[:0]
+    if k < len(values):
+        least = np.partition(values, len(values) - k)[len(values) - k]
+        above = np.flatnonzero(values > least)  # type: ignore[operator]
+        places = np.concatenate([above, np.flatnonzero(values == least)[: k - len(above)]])
+    return np.asarray(places[np.lexsort((places, -values[places]))])  # type: ignore[operator]
+
+
 @jit
 def settle(order: NDArray[np.intp], values: NDArray[np.float64]) -> None:
     """Put positions of equal values in order, in place; the values are sorted."""

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.arrays import Slots, grown
+from online_models.arrays import Slots, grown, highest
 from online_models.attributes import Attributes
 from online_models.columns import NO_ITEM, Columns
 from online_models.contexts import Contexts, Situation
@@ -184,7 +184,7 @@ class Replica:
         if len(slots) < k:
             everything = self._allowed(np.arange(self.n_slots, dtype=np.int32), where)
             keys = table.popularity(everything, top.column, now_ms / 1000.0)
-            slots = everything[np.lexsort((everything, -keys))[:k]]
+            slots = everything[highest(keys, k)]
         return slots
 
     def trending(
@@ -204,7 +204,7 @@ class Replica:
         table = self.columns.items
         popularity = table.popularity(slots, table.slow.column, now_ms / 1000.0)
         scores = popularity * self.contexts.lifts(situation, slots, popularity, now_ms / 1000.0)
-        return slots[np.lexsort((slots, -scores))[:k]]
+        return slots[highest(scores, k)]
 
     def vectors(self, slots: Slots) -> NDArray[np.float32]:
         """Return unit vectors of who takes the items, shape (n, RANK); zero for items with hardly any events.
