@@ -255,7 +255,7 @@ def _recovery(dataset: "Dataset", rounds: int, rate: float, console: "Console") 
     from ops.bench import recovery as bench
     from ops.bench.systems import own_system
 
-    with own_system(console) as settings:
+    with own_system(console, lake_delay_s=1.0) as settings:  # so that each flow's output is seen to move
         return bench.measure(settings, dataset, rounds, rate, console)
 
 

@@ -30,7 +30,7 @@ def own_system(console: Console, partitions: int = 4, **settings_of_it: object) 
     with tempfile.TemporaryDirectory(prefix="freshet-bench-", ignore_cleanup_errors=True) as folder:
         (port,) = free_ports(1)
         chosen = {"home": Path(folder), "port": port, "host": "127.0.0.1", "workers": 1, "namespace": ""}
-        settings = Settings.model_validate(chosen | {"partitions": partitions, "lake_delay_s": 1.0} | settings_of_it)
+        settings = Settings.model_validate(chosen | {"partitions": partitions} | settings_of_it)
         home = Home.of(settings)
         try:
             with Display(console) as display:
