@@ -96,7 +96,7 @@ class VectorIndex:
         if allowed is not None:
             n = min(len(allowed), len(wanted))
             wanted = wanted[:n] & allowed[:n]
-        n_live, n_wanted = np.count_nonzero(self._live), np.count_nonzero(wanted)
+        n_live, n_wanted = int(self._live.sum()), int(wanted.sum())
         if n_wanted == 0 or k <= 0:
             return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
         query = unit(vector)

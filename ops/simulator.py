@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from state.records import Event, EventType, Item
+from state.records import Event, EventType, Item, Scalar
 
 GENRES = (
     "Action",
@@ -169,7 +169,7 @@ class World:
             step_ms = (until_ms - start) / (n_events - n_sent)
             device = str(draw_device.choice(DEVICES))
             relevance = self.relevance(user, int(start), device)
-            stated = {"device": device} if self._device_weight else {}
+            stated: dict[str, Scalar | list[str]] = {"device": device} if self._device_weight else {}
             session_id = f"sim-{self.seed}-h{n_sent}"
             for _ in range(int(draw.integers(1, 6))):
                 looked_at = draw.integers(0, self.n_items, 40)

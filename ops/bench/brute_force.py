@@ -38,7 +38,7 @@ def best_by_ranker(
         allowed[replica.slots(profile.seen)] = False
     slots = np.flatnonzero(allowed).astype(np.int32)
     context = replica.context(UserView.of(profile, now_ms))
-    scores = replica.score(replica.features(context, slots))
+    scores = replica.ranking.score(replica.features(context, slots))
     return [replica.item_id(slot) for slot in slots[np.argsort(-scores, kind="stable")[:k]].tolist()]
 
 
