@@ -54,6 +54,7 @@ def register(app: typer.Typer) -> None:
     bench.command("filters")(filters)
     bench.command("engine")(engine)
     bench.command("endless")(endless)
+    bench.command("experiment")(experiment)
     bench.command("recovery")(recovery)
     bench.command("all")(run_all)
     app.add_typer(bench, name="bench")
@@ -200,6 +201,32 @@ def endless(
         task = progress.add_task("events", total=None)
         report = bench.measure(events, progress=lambda done, total: progress.update(task, completed=done, total=total))
     _finish([report], as_json)
+
+
+def experiment(
+    live: Annotated[int, typer.Option(min=100, help="Events that are played as live traffic.")] = 10_000,
+    data: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """Popularity against the model as two arms over a data set, in one process: the lift, and its interval."""
+    import asyncio
+    from tempfile import TemporaryDirectory
+
+    from rich.progress import Progress
+
+    from ops.bench import experiment as bench
+
+    console = _console()
+    with (
+        _failing_clearly(),
+        _dataset(data) as dataset,
+        TemporaryDirectory(prefix="freshet-experiment-") as home,
+        Progress(console=console, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("events", total=dataset.n_events)
+        found = asyncio.run(bench.measure(dataset, live, Path(home), partial(_complete, progress, task)))
+        name = dataset.name
+    _finish([bench.report(name, found)], as_json)
 
 
 def recovery(
