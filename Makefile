@@ -19,8 +19,11 @@ down: ## Stop everything
 status: install ## Show each part: process, state, lag
 	@$(BIN)/freshet status $(ARGS)
 
-test: check ## Run the checks and all tests; ARGS="tests/unit"
-	@$(BIN)/python -m pytest $(ARGS)
+test: check ## Run the checks and all tests, in two processes; ARGS="tests/unit"
+	@$(BIN)/python -m pytest $(or $(ARGS),$(ALL_TESTS))
+
+# A file's tests share what they start. Each process has a Kafka and a Redis of its own.
+ALL_TESTS := -n 2 --dist loadfile
 
 check: dev ## Format, lint, types, import layers
 	@$(BIN)/ruff format --check .
