@@ -51,6 +51,7 @@ def register(app: typer.Typer) -> None:
     bench.command("faults")(faults)
     bench.command("feedback")(feedback)
     bench.command("live")(live)
+    bench.command("filters")(filters)
     bench.command("engine")(engine)
     bench.command("endless")(endless)
     bench.command("experiment")(experiment)
@@ -140,6 +141,21 @@ def live(
 
     with _system(False, data) as settings:
         _finish([bench.live(settings, connections, changes, rate)], as_json)
+
+
+def filters(
+    items: Annotated[int, typer.Option(min=1000, help="Size of the catalogue.")] = 100_000,
+    events: Annotated[int, typer.Option(min=100, help="Of the history that is played over it.")] = 30_000,
+    as_json: _Json = False,
+) -> None:
+    """Filtered lists of a large catalogue: recall against all that match, latency, and how soon items are servable."""
+    from ops.bench import filters as bench
+    from ops.bench.systems import own_system
+
+    console = _console()
+    with _failing_clearly(), own_system(console) as settings:
+        reports = bench.measure(settings, items, events, console)
+    _finish(reports, as_json)
 
 
 def engine(
@@ -286,12 +302,13 @@ def _hides(settings: "Settings", n: int) -> "Report":
     import uuid
 
     from ops.bench import hides as bench
+    from ops.bench.pausing import frozen
     from ops.bench.systems import flow_pids
     from ops.lag import wait_until_caught_up
     from ops.stack.status import address
 
     running = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows running"))
-    with bench.frozen(flow_pids(settings).values()):
+    with frozen(flow_pids(settings).values()):
         stopped = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows stopped"))
     wait_until_caught_up(settings, _CATCH_UP_S)
     return bench.report(running, stopped)
