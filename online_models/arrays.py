@@ -1,7 +1,7 @@
 """Arrays that grow by row, and reproducible noise."""
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,18 @@ def descending(values: NDArray[np.float64]) -> NDArray[np.intp]:
     if n_equal:
         settle(order, ordered)
     return order
+
+
+def highest(values: NDArray[np.floating[Any]], k: int) -> NDArray[np.intp]:
+    """Return the positions of the k highest values, highest first, equal ones in order. No value may be NaN."""
+    places = np.arange(len(values))
+    if k <= 0:
+        return places[:0]
+    if k < len(values):
+        least = np.partition(values, len(values) - k)[len(values) - k]
+        above = np.flatnonzero(values > least)
+        places = np.concatenate([above, np.flatnonzero(values == least)[: k - len(above)]])
+    return np.asarray(places[np.lexsort((places, -values[places]))])
 
 
 @jit

@@ -14,6 +14,7 @@ from online_models import learner_rows
 from online_models.arrays import Noise, Slots, grown
 from online_models.budget import Budget
 from online_models.columns import Columns
+from online_models.contexts import ContextCounts
 from online_models.engine import inputs, learning
 from online_models.engine.als import RANK
 from online_models.engine.changes import Changed
@@ -90,7 +91,9 @@ class Learner:
         self.items = ItemSlots()
         self.factors = Factors(seed)
         self.columns = Columns(self.factors)
-        self.users = LearnerUsers(max_users, lambda: self.counts.forgotten_items, self._learn_run, self._evict)
+        self.users = LearnerUsers(
+            max_users, lambda: self.counts.forgotten_items, self.is_current, self._learn_run, self._evict
+        )
         self.ranker = ranker or ListwiseRanker(inputs.N_INPUTS, seed=seed).load(default_weights(), inputs.NAMES)
         self.counts = LearnerCounts()
         self.stream_ts = 0
@@ -108,6 +111,7 @@ class Learner:
         self._past: Ring[np.int64] = Ring(*_PAST, np.int64)
         """Pairs of user slot and item slot, to be learned from again."""
         self.example_ids = RecentIds()
+        self.contexts = ContextCounts()
         self.noise = Noise(seed)
         self.given_at: NDArray[np.int64] = np.zeros(0, np.int64)
         self.arrived: NDArray[np.float64] = np.zeros(0)
@@ -142,6 +146,8 @@ class Learner:
                 continue
             self.stream_ts = max(self.stream_ts, event.ts)
             positive = is_positive(event.type, event.value, event.context)
+            if positive:
+                self.contexts.learn_one(event.item_id, event.ts, event.context)
             self._take(event.user_id, event.item_id, positive, event.ts / 1000.0, event.request_id is not None, None)
         self._learn_run()
 
@@ -257,6 +263,7 @@ class Learner:
         if not self.example_ids.add(hashed_id(example.example_id)):
             self.counts.repeated_examples += 1
             return
+        self._learn_exposure(example)
         n = len(example.items)
         if example.feature_set != inputs.FEATURE_SET or len(example.features) != 4 * (n + 1) * inputs.N_INPUTS:
             self.counts.skipped_examples += 1
@@ -274,6 +281,17 @@ class Learner:
                 shown = np.array([position, *others])
                 self.ranker.learn_many(values[shown], 0, mean=values[n], weight=examination_weight(position))
             self.counts.lists += 1
+
+    def _learn_exposure(self, example: Example) -> None:
+        """Count impressions that are told of for the first time, and what of them was taken.
+
+        Beside a positive, others are told to be negative unless they were before: then the positive's impression was.
+        """
+        is_first = 0 in example.labels or len(example.labels) == 1
+        for item_id, label in zip(example.items, example.labels, strict=True):
+            slot = self.items.get(item_id)
+            if label >= 0 and slot is not None and self.columns.items.learn_exposure(slot, is_first, label == 1):
+                self.changed_items.add(slot)
 
     # Which items there are
 
@@ -345,7 +363,7 @@ class Learner:
         return self.users.missing(user_ids)
 
     def restore_users(self, rows: Mapping[str, UserRow | None]) -> None:
-        self.users.restore(rows, self.is_current)
+        self.users.restore(rows)
 
     def is_current(self, slots: Slots, as_of: int) -> NDArray[np.bool_]:
         """Return whether slots as stored at `as_of` still are the items that they were."""

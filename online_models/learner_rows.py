@@ -12,6 +12,7 @@ from online_models.engine import inputs
 from online_models.engine.items import N_EVENTS
 from state.entries import (
     CATALOGUE,
+    CONTEXTS,
     ITEM_MODEL,
     ITEM_USERS,
     ITEM_VECTOR,
@@ -65,6 +66,10 @@ def write(learner: "Learner", changes: Changes) -> None:
     if ranker.n_lists != learner.n_lists_written:
         changes.upsert(MODEL, "ranker", BlobRow(ranker.weights(inputs.NAMES)))
         changes.upsert(LEARNER, "ranker", BlobRow(ranker.state()))
+    for name in learner.contexts.gone:
+        changes.remove(CONTEXTS, name)
+    for name in learner.contexts.changed:
+        changes.upsert(CONTEXTS, name, learner.contexts.by_name[name].row())
     progress = Progress(learner.columns.n_events, learner.repeat_share)
     changes.upsert(MODEL, "factors", BlobRow(factors.item_gramians()))
     changes.upsert(MODEL, "progress", BlobRow(msgspec.msgpack.encode(progress)))
@@ -107,6 +112,7 @@ def written(learner: "Learner") -> None:
     learner.changed_items.take()
     learner.taken_back.clear()
     learner.users.written()
+    learner.contexts.written()
     learner.ranker.kept_changed.clear()
     learner.n_lists_written = learner.ranker.n_lists
     factors = learner.factors
@@ -138,6 +144,8 @@ def restore(learner: "Learner", store: Store) -> None:
     for item_id, item in store.scan_rows(CATALOGUE):
         if (known := learner.items.get(item_id)) is not None:
             columns.describe(known, item)
+    for name, context in store.scan_rows(CONTEXTS):
+        learner.contexts.restore(name, context)
     with_events = columns.items.known()
     columns.items.refresh(with_events)
     factors.refresh(with_events, columns.items)
@@ -188,7 +196,7 @@ def _restore_users(learner: "Learner", store: Store) -> None:
     for begin in range(0, len(names), _AT_ONCE):
         some = names[begin : begin + _AT_ONCE]
         rows = store.get_many(LEARNER_USER, some)
-        learner.users.fill(dict(zip(some, rows, strict=True)), learner.is_current)
+        learner.users.fill(dict(zip(some, rows, strict=True)))
 
 
 def _progress(learner: "Learner") -> _Progress:

@@ -16,14 +16,16 @@ Mask = NDArray[np.bool_]
 class LearnerUsers:
     """Histories by name, and by slot: a row number for histories and factors, given in turns.
 
-    When all `max_users` slots are taken, those who have had theirs for longest lose them, a sixteenth of all at once,
-    and are read back from the store (`restore`) at the next event. Factors are solved from the history at each event,
-    so nothing is lost with a slot.
+    When all `max_users` slots are taken, those who have had theirs for longest lose them, a sixteenth of all at once.
+    They come back with their histories at the next event: until the next write from here, then from the store
+    (`restore`). Factors are solved from the history at each event, so nothing is lost with a slot.
 
     Parameters
     ----------
     as_of
         Says which items those of a stored history are.
+    is_current
+        `is_current(items, as_of)` says which of them are still those of that time.
     before_reuse
         Called before users lose their slots, and before one of these is given again: what is under way must be done.
     on_evict
@@ -34,12 +36,14 @@ class LearnerUsers:
         self,
         max_users: int,
         as_of: Callable[[], int],
+        is_current: Callable[[Slots, int], Mask],
         before_reuse: Callable[[], None],
         on_evict: Callable[[Slots], None],
     ) -> None:
         self._max_users = max_users
         self._n_at_once = max(1, max_users // 16)
         self._as_of = as_of
+        self._is_current = is_current
         self._before_reuse = before_reuse
         self._on_evict = on_evict
         self._slots: dict[str, int] = {}
@@ -53,8 +57,10 @@ class LearnerUsers:
         """Slots of users whose histories have changed since `written`."""
         self.erased: set[str] = set()
         """Users whose stored rows are to be deleted."""
-        self._leaving: dict[str, UserRow] = {}
-        """Rows of users who lost their slots before they were stored."""
+        self._left: dict[str, UserRow] = {}
+        """Rows of users who lost their slots since `written`."""
+        self._unstored: set[str] = set()
+        """Those of them whose histories had changed."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._slots
@@ -80,22 +86,19 @@ class LearnerUsers:
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Return those who have to be restored before their next event."""
-        return [name for name in dict.fromkeys(names) if name not in self._slots]
+        return [name for name in dict.fromkeys(names) if name not in self._slots and name not in self._left]
 
-    def restore(self, rows: Mapping[str, UserRow | None], is_current: Callable[[Slots, int], Mask]) -> None:
-        """Take over stored users. `is_current(items, as_of)` says which items are still those of that time."""
+    def restore(self, rows: Mapping[str, UserRow | None]) -> None:
+        """Take over stored users."""
         for name, row in rows.items():
-            if name in self._slots:
-                continue
-            row = self._leaving.pop(name, None if name in self.erased else row)
-            slot = self._give(name)
-            if row is not None:
-                self._fill(slot, row, is_current)
+            if name not in self._slots:
+                self._give(name, None if name in self.erased else row)
 
     def erase(self, name: str) -> None:
         """Forget a user for good."""
         self.erased.add(name)
-        self._leaving.pop(name, None)
+        self._left.pop(name, None)
+        self._unstored.discard(name)
         slot = self._slots.get(name)
         if slot is not None:
             self._free(slot, name)
@@ -110,11 +113,11 @@ class LearnerUsers:
             self._slots[name] = slot
             self.held[slot] = True
 
-    def fill(self, rows: Mapping[str, UserRow | None], is_current: Callable[[Slots, int], Mask]) -> None:
+    def fill(self, rows: Mapping[str, UserRow | None]) -> None:
         """Fill the histories of some who have slots, after `restore_slots`."""
         for name, row in rows.items():
             if row is not None:
-                self._fill(self._slots[name], row, is_current)
+                self._fill(self._slots[name], row)
 
     def write(self, as_of: int) -> dict[str, UserRow]:
         """Return the rows of those who have changed."""
@@ -123,11 +126,12 @@ class LearnerUsers:
             name = self._names[slot]
             if name is not None:
                 rows[name] = self._row(slot, as_of)
-        return self._leaving | rows
+        return {name: self._left[name] for name in self._left if name in self._unstored} | rows
 
     def written(self) -> None:
         """Say that what `write` gave is stored."""
-        self._leaving.clear()
+        self._left.clear()
+        self._unstored.clear()
         self.erased.clear()
         self.changed.take()
 
@@ -141,15 +145,17 @@ class LearnerUsers:
         items, times, positive, seen = (array.tobytes() for array in arrays)
         return UserRow(items, times, positive, seen, history.n, as_of)
 
-    def _fill(self, slot: int, row: UserRow, is_current: Callable[[Slots, int], Mask]) -> None:
+    def _fill(self, slot: int, row: UserRow) -> None:
         """Take over a row, leaving out items that are not those of that time any more."""
         items, seen = np.frombuffer(row.items, np.int32), np.frombuffer(row.seen, np.int32)
-        kept = is_current(items, row.as_of)
+        kept = self._is_current(items, row.as_of)
         times, positive = np.frombuffer(row.times, np.float64), np.frombuffer(row.positive, np.bool_)
-        seen = seen[is_current(seen, row.as_of)]
+        seen = seen[self._is_current(seen, row.as_of)]
         self.histories.restore(slot, items[kept], times[kept], positive[kept], seen, row.n_events)
 
-    def _give(self, name: str) -> int:
+    def _give(self, name: str, stored: UserRow | None = None) -> int:
+        """Give a slot to somebody who has none, with the newest history that there is of them."""
+        row = self._left.pop(name, stored)
         slot = self.n_given % self._max_users
         if self.n_given >= self._max_users:
             self._before_reuse()
@@ -162,6 +168,11 @@ class LearnerUsers:
         self._slots[name] = slot
         self.held[slot] = True
         self.n_given += 1
+        if row is not None:
+            self._fill(slot, row)
+        if name in self._unstored:
+            self._unstored.remove(name)
+            self.changed.add(slot)
         return slot
 
     def _reserve(self, n_slots: int) -> None:
@@ -173,8 +184,9 @@ class LearnerUsers:
         for slot in slots:
             name = self._names[slot]
             if name is not None:
+                self._left[name] = self._row(slot, self._as_of())
                 if self.changed.flags[slot]:
-                    self._leaving[name] = self._row(slot, self._as_of())
+                    self._unstored.add(name)
                 self._free(slot, name)
         gone = np.array(slots, np.int32)
         self.changed.drop(gone)

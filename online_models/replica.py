@@ -8,16 +8,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.arrays import Slots, grown
+from online_models.arrays import Slots, grown, highest
 from online_models.attributes import Attributes
 from online_models.columns import NO_ITEM, Columns
+from online_models.contexts import Contexts, Situation
 from online_models.engine import inputs
 from online_models.engine.als import RANK
 from online_models.engine.context import Context
 from online_models.engine.defaults import default_weights
 from online_models.engine.factors import SMOOTH, ItemFactors, unit_vectors
 from online_models.engine.history import Steps
-from online_models.engine.items import N_EVENTS, TOTAL, ItemTable
+from online_models.engine.items import N_EVENTS, SHOWN, TAKEN, ItemTable
 from online_models.engine.popular import TopList
 from online_models.engine.scorer import SnapshotVersionError
 from online_models.expressions import Expression
@@ -28,7 +29,7 @@ from online_models.ranking import Ranking
 from online_models.sources import REPEATS_FROM
 from online_models.trends import Trends
 from online_models.user_view import UserView
-from state.entries import CATALOGUE, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, MODEL, NEIGHBOURS, Table
+from state.entries import CATALOGUE, CONTEXTS, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, MODEL, NEIGHBOURS, Table
 from state.records import Activity, BlobRow, Item, ItemRow
 
 _MAGIC = b"freshet-replica-2"
@@ -55,7 +56,7 @@ class Replica:
     `apply` and `maintain` are the only methods that change anything. Not thread-safe.
     """
 
-    TABLES: tuple[Table[Any], ...] = (CATALOGUE, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, NEIGHBOURS, MODEL)
+    TABLES: tuple[Table[Any], ...] = (CATALOGUE, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, NEIGHBOURS, MODEL, CONTEXTS)
     """What to follow."""
 
     def __init__(self) -> None:
@@ -67,6 +68,7 @@ class Replica:
         self.repeats = False
         """Whether the stream says that items are taken again."""
         self.trends = Trends()
+        self.contexts = Contexts()
         self._items = ItemSlots()
         self.fingerprints = Fingerprints()
         """Of all items that ever had a slot."""
@@ -90,6 +92,7 @@ class Replica:
         self._apply_vectors(changes.get(ITEM_VECTOR, {}))
         self._apply_neighbours(changes.get(NEIGHBOURS, {}))
         self.trends.apply(changes.get(ITEM_ACTIVITY, {}), self._slot)
+        self.contexts.apply(changes.get(CONTEXTS, {}), self._slot)
         for name, row in changes.get(MODEL, {}).items():
             if row is not None:
                 self._apply_model(name, row)
@@ -181,7 +184,7 @@ class Replica:
         if len(slots) < k:
             everything = self._allowed(np.arange(self.n_slots, dtype=np.int32), where)
             keys = table.popularity(everything, top.column, now_ms / 1000.0)
-            slots = everything[np.lexsort((everything, -keys))[:k]]
+            slots = everything[highest(keys, k)]
         return slots
 
     def trending(
@@ -189,6 +192,19 @@ class Replica:
     ) -> tuple[Slots, NDArray[np.float32]]:
         """Return the servable items with the most interactions in the window `5m`, `1h` or `1d`, and how many."""
         return self.trends.top(k, window, now_ms, lambda slots: self._allowed(slots, where))
+
+    def lifts(self, situation: Situation, slots: Slots, now_ms: int) -> NDArray[np.float64]:
+        """Return by what the scores of items are multiplied in a situation, shape (n,), see `Contexts.lifts`."""
+        table, t = self.columns.items, now_ms / 1000.0
+        return self.contexts.lifts(situation, slots, table.popularity(slots, table.slow.column, t), t)
+
+    def popular_in(self, situation: Situation, k: int, now_ms: int, where: NDArray[np.bool_] | None = None) -> Slots:
+        """Return the k items that are most popular in a situation, of those that are counted there."""
+        slots = self._allowed(self.contexts.items(situation), where)
+        table = self.columns.items
+        popularity = table.popularity(slots, table.slow.column, now_ms / 1000.0)
+        scores = popularity * self.contexts.lifts(situation, slots, popularity, now_ms / 1000.0)
+        return slots[highest(scores, k)]
 
     def vectors(self, slots: Slots) -> NDArray[np.float32]:
         """Return unit vectors of who takes the items, shape (n, RANK); zero for items with hardly any events.
@@ -199,10 +215,11 @@ class Replica:
         unit_vectors(self.columns.factors.items[SMOOTH], self.columns.items.n_events, _VECTOR_FROM, slots, vectors)
         return vectors
 
-    def evidence(self, slots: Slots) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return how many events some items had, and how many of these were positive, both shape (n,)."""
-        counts = self.columns.items.counts[slots]
-        return counts[:, N_EVENTS].astype(np.float64), counts[:, TOTAL].astype(np.float64)
+    def exposure(self, slots: Slots) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return how many events some items had, how often lists showed them, and how often they were taken there."""
+        table = self.columns.items
+        shown = table.exposure[slots].astype(np.float64)
+        return table.n_events[slots].astype(np.float64), shown[:, SHOWN], shown[:, TAKEN]
 
     def features(self, context: Context, slots: Slots) -> NDArray[np.float32]:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
@@ -360,6 +377,8 @@ class Replica:
             return self.catalogue_rows()
         if table is ITEM_ACTIVITY:
             return self.trends.rows(self.item_id)
+        if table is CONTEXTS:
+            return self.contexts.rows()
         if table is ITEM_MODEL:
             return {
                 item_id: ItemRow(self._learner_slots[slot], *self._given[slot], columns.items.row(slot))

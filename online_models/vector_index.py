@@ -19,7 +19,8 @@ class VectorIndex:
     Vectors drift with every event, and adding one costs 0.1 ms, so an item is added again only when its vector has
     moved by `drift` since, during `maintain`; what a search finds is scored again with the current vectors. After
     `rebuild_share` of the items was moved, a fresh index is built beside the old one, step by step, and takes its
-    place. Below `exact_below` items, and while less than half of the items are indexed, a search looks at all of them.
+    place. Below `exact_below` items, and while less than half of the items are indexed, a search looks at all of them;
+    at all that a filter allows, up to `exact_among`.
 
     Not thread-safe: maintain and search in one thread.
     """
@@ -29,6 +30,7 @@ class VectorIndex:
         vectors: Callable[[], NDArray[np.float32]],
         dim: int,
         exact_below: int = 4096,
+        exact_among: int = 20_000,
         drift: float = 0.2,
         rebuild_share: float = 0.6,
         expansion: int = 256,
@@ -36,6 +38,7 @@ class VectorIndex:
         self._vectors = vectors
         self._dim = dim
         self._exact_below = exact_below
+        self._exact_among = exact_among
         self._drift = drift
         self._rebuild_share = rebuild_share
         self._expansion = expansion
@@ -82,18 +85,29 @@ class VectorIndex:
         while self._fresh is not None and clock() < until:
             self._rebuild_step(*self._fresh)
 
-    def search(self, vector: NDArray[np.float32], k: int) -> tuple[Slots, NDArray[np.float32]]:
-        """Return up to k items and their (shrunk) cosines with `vector`, best first."""
-        n_live = int(self._live.sum())
-        if n_live == 0 or k <= 0:
+    def search(
+        self, vector: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Slots, NDArray[np.float32]]:
+        """Return up to k items and their (shrunk) cosines with `vector`, best first.
+
+        `allowed`: a mask over all slots. Where few are, each is looked at, else more are fetched by what is left out.
+        """
+        wanted = self._live
+        if allowed is not None:
+            n = min(len(allowed), len(wanted))
+            wanted = wanted[:n] & allowed[:n]
+        n_live, n_wanted = int(self._live.sum()), int(wanted.sum())
+        if n_wanted == 0 or k <= 0:
             return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
         query = unit(vector)
-        if n_live < self._exact_below or len(self._index) < n_live // 2:
-            found = np.flatnonzero(self._live).astype(np.int32)
+        is_narrow = allowed is not None and n_wanted <= self._exact_among
+        if is_narrow or n_live < self._exact_below or len(self._index) < n_live // 2:
+            found = np.flatnonzero(wanted).astype(np.int32)
         else:
-            keys = self._index.search(query, min(_OVERFETCH * k, len(self._index)), threads=1).keys
-            found = keys.astype(np.int32)
-            found = found[self._live[found]]
+            n_fetched = _OVERFETCH * k * n_live // n_wanted
+            found = self._index.search(query, min(n_fetched, len(self._index)), threads=1).keys.astype(np.int32)
+            found = found[found < len(wanted)]
+            found = found[wanted[found]]
         scores = unit(self._vectors()[found]) @ query
         if len(found) > k:
             best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]

@@ -4,7 +4,8 @@ All of it follows from a seed. Items lie near the centre of their genres, users 
 slowly and items come into fashion, so that what was learned goes stale. Ground truth:
 
     p(click | user, item, position, time) = examine(position) * relevance(user, item, time)
-    relevance = sigmoid(a * taste(user, time) . item + appeal(item, time) + b), examine(p) = (1 + p) ** -0.6
+    relevance = sigmoid(a * taste(user, time) . item + c * device . item + appeal(item, time) + b)
+    examine(p) = (1 + p) ** -0.6
 
 `examine` is the position-bias model of Joachims et al., WSDM 2017, section 2.
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from state.records import Event, EventType, Item
+from state.records import Event, EventType, Item, Scalar
 
 GENRES = (
     "Action",
@@ -36,6 +37,7 @@ _OPENINGS = ("Last", "Silent", "Golden", "Broken", "Distant", "Hidden", "Midnigh
 _MIDDLES = ("River", "Engine", "Garden", "Signal", "Harbour", "Letter", "Mountain", "Orchard", "Station", "Tide")
 _ENDINGS = ("Returns", "in Red", "at Dawn", "Revisited", "of Glass", "Unbound", "for Two", "Below", "", "at Sea")
 
+DEVICES = ("mobile", "desktop", "tv")
 _DIMENSIONS = 16
 _TASTE_WEIGHT = 5.0
 _BIAS = -3.0
@@ -71,10 +73,17 @@ class World:
         Equal seeds give equal worlds.
     turned
         How far tastes have turned from each user's first one (0) to the second (1), at a time in epoch ms.
+    device_weight
+        How much it matters on what people look; 0: not at all, and events do not say it.
     """
 
     def __init__(
-        self, n_items: int = 2000, n_users: int = 1000, seed: int = 0, turned: Callable[[int], float] = turning
+        self,
+        n_items: int = 2000,
+        n_users: int = 1000,
+        seed: int = 0,
+        turned: Callable[[int], float] = turning,
+        device_weight: float = 0.0,
     ) -> None:
         self.n_items, self.n_users, self.seed = n_items, n_users, seed
         self._turned = turned
@@ -92,6 +101,9 @@ class World:
         self._tastes = _unit(favourites @ centres)
         self._activity = 1 / (1 + draw.permutation(n_users)) ** 0.7
         self._activity /= self._activity.sum()
+        self._device_weight = device_weight
+        self._devices = dict(zip(DEVICES, centres, strict=False))
+        """On each, items near the centre of one genre are liked more."""
 
     def items(self) -> Iterator[Item]:
         """Yield the catalogue; each item says that it is simulated."""
@@ -111,12 +123,14 @@ class World:
                 attributes={"simulated": True},
             )
 
-    def relevance(self, user: int, ts: int) -> Vector:
-        """Return the probability that a user likes what it looks at, for each item, shape (n_items,)."""
+    def relevance(self, user: int, ts: int, device: str | None = None) -> Vector:
+        """Return the probability that a user likes what it looks at on a device, for each item, shape (n_items,)."""
         turned = self._turned(ts)
         taste = (1.0 - turned) * self._tastes[0, user] + turned * self._tastes[1, user]
         fashion = np.sin(2 * math.pi * (ts % _FASHION_PERIOD_MS) / _FASHION_PERIOD_MS + self._fashion_phase)
         logit = _TASTE_WEIGHT * (self._items @ taste) + self._appeal + 0.7 * fashion + _BIAS
+        if device is not None and self._device_weight:
+            logit += self._device_weight * (self._items @ self._devices[device])
         return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float64)
 
     def click_probability(self, user_id: str, item_id: str, position: int, ts: int) -> float:
@@ -146,14 +160,16 @@ class World:
 
     def history(self, n_events: int, until_ms: int, span_ms: int = 7 * _DAY_MS) -> Iterator[Event]:
         """Yield events of users who found items by themselves, in time order, the last at `until_ms` or before."""
-        draw = np.random.default_rng(self.seed + 1)
+        draw, draw_device = np.random.default_rng(self.seed + 1), np.random.default_rng((self.seed, 1))
         n_sent = 0
         start = float(until_ms - span_ms)
         while n_sent < n_events:
             user = self.draw_user(draw)
             # Sessions follow one another: those that overlap would need sorting, and a log is in time order.
             step_ms = (until_ms - start) / (n_events - n_sent)
-            relevance = self.relevance(user, int(start))
+            device = str(draw_device.choice(DEVICES))
+            relevance = self.relevance(user, int(start), device)
+            stated: dict[str, Scalar | list[str]] = {"device": device} if self._device_weight else {}
             session_id = f"sim-{self.seed}-h{n_sent}"
             for _ in range(int(draw.integers(1, 6))):
                 looked_at = draw.integers(0, self.n_items, 40)
@@ -171,7 +187,7 @@ class World:
                         ts=min(int(start), until_ms),
                         session_id=session_id,
                         value=outcome.value,
-                        context={"scale": 5} if outcome.type == "rating" else None,
+                        context=(stated | {"scale": 5} if outcome.type == "rating" else stated) or None,
                     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from ops.http_client import Client, ConnectionFailedError
-from ops.simulator import World, examination, number, user_id
+from ops.simulator import DEVICES, World, examination, number, user_id
 from state.records import Event
 
 _LIMIT = 20
@@ -21,7 +21,6 @@ _THINK_S = 0.5
 """On average, between two lists of a visit."""
 _MAX_VISITS = 16
 _RETRY_S = 1.0
-_DEVICES = ("mobile", "desktop", "tv")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -113,7 +112,7 @@ class Visitors:
         """Look at up to 5 lists, one after the other. Raise `ConnectionFailedError` or `TimeoutError`."""
         self.tally.visits += 1
         session_id = f"sim-{self._run}-{self.tally.visits}"
-        device = str(self._draw.choice(_DEVICES))
+        device = str(self._draw.choice(DEVICES))
         path = f"/v1/users/{user_id(user)}/recommendations?limit={_LIMIT}&device={device}"
         for _ in range(_MAX_PAGES):
             answer = await client.get(path)
@@ -133,7 +132,7 @@ class Visitors:
         tally, now_ms = self.tally, time.time_ns() // 1_000_000
         tally.lists += 1
         tally.degraded += slate.degraded is not None
-        relevance = self._world.relevance(user, now_ms)
+        relevance = self._world.relevance(user, now_ms, device)
         events: list[Event] = []
         for position, listed in enumerate(slate.items):
             try:

@@ -21,6 +21,7 @@ from state.records import (
     ArmRow,
     BlobRow,
     CleanEvent,
+    ContextRow,
     Item,
     ItemRow,
     MetricWindow,
@@ -139,6 +140,8 @@ ITEM_VECTOR = Table("item_vector", feed="learn", record=BlobRow)
 NEIGHBOURS = Table("neighbours", feed="learn", record=BlobRow)
 # field: `ranker`, `factors` (what a request needs beside the vectors), `progress`
 MODEL = Table("model", feed="learn", record=BlobRow)
+# flows.learn -> itself at start, serving; field: the context, as in `device:tv`
+CONTEXTS = Table("contexts", feed="learn", record=ContextRow, n_buckets=1)
 # flows.learn -> itself at start; field: `progress`, `ranker`, `factors`, or a ring's name and segment
 LEARNER = Table("learner", feed="learner", record=BlobRow)
 # flows.learn -> itself at start: newest users of an item; field: item_id
@@ -160,6 +163,7 @@ TABLES: tuple[Table[object], ...] = (
     ITEM_VECTOR,
     NEIGHBOURS,
     MODEL,
+    CONTEXTS,
     LEARNER,
     ITEM_USERS,
     USER_VECTOR,

@@ -267,6 +267,20 @@ class ItemRow(Struct, array_like=True, frozen=True):
     """See `online_models.engine.items`."""
 
 
+class ContextRow(Struct, array_like=True, frozen=True):
+    """What is taken in one context, see `online_models.contexts`."""
+
+    items: list[str]
+    counts: list[float]
+    """Of positives, decayed, in units of one at time `at`."""
+    total: float
+    """Of all items, those that were dropped too."""
+    at: float
+    """Epoch seconds."""
+    least: float = 0.0
+    """How many more events an item may have had at most, after others were dropped."""
+
+
 class BlobRow(Struct, array_like=True, frozen=True):
     """A piece of a model, as the model itself encodes it."""
 

@@ -17,6 +17,8 @@ from online_models.engine.popular import TopList
 from online_models.engine.retrieval import bar, draw, little_known
 
 _PRIME = 7919
+EXACT_AMONG = 20_000
+"""Items up to which a filtered scan looks at each: some 2 ms."""
 
 
 class StaleContextError(Exception):
@@ -50,6 +52,8 @@ class Context:
         work.tick += 1
         self._tick = work.tick
         self._little_known: dict[tuple[int, int], Slots] = {}
+        self._among: NDArray[np.bool_] | None = None
+        """What is allowed, where a filter says so."""
         self._tastes: tuple[NDArray[np.float32], float] | None = None
         self._n_touched = merge(
             lists.ids,
@@ -79,6 +83,7 @@ class Context:
     def bar_all_but(self, allowed: NDArray[np.bool_]) -> None:
         """Keep all others out; a mask over all slots."""
         self.bar(np.flatnonzero(~allowed).astype(np.int32))
+        self._among = allowed
 
     def covisited(self, k: int) -> Slots:
         """Return the allowed items with the highest evidence of all newest steps."""
@@ -98,10 +103,15 @@ class Context:
         return work.best(work.evidence[:, column], work.touched, self._n_touched, k)
 
     def near(self, fold: int, k: int) -> Slots:
-        """Return the active items with the highest positive product with one of the user's vectors."""
+        """Return the items with the highest positive product with one of the user's vectors: of the active ones, or of
+        all that are not kept out where these are few enough to look at each.
+        """
         self._check()
-        factors = self.columns.factors
-        vectors, work = factors.active_vectors[FOLDS[fold][0]], self.columns.workspace
+        factors, model = self.columns.factors, FOLDS[fold][0]
+        vectors, work = factors.active_vectors[model], self.columns.workspace
+        if self._among is not None and np.count_nonzero(self._among) <= EXACT_AMONG:
+            among = np.flatnonzero(self._among).astype(np.int32)
+            return work.best(factors.items[model, among] @ self.folds[fold], among, len(among), k)
         scores = np.dot(vectors, self.folds[fold], out=work.scores[: len(vectors)])
         return work.best(scores, factors.active, len(scores), k)
 
@@ -110,7 +120,7 @@ class Context:
         self._check()
         columns = self.columns
         vector = columns.factors.items[SMOOTH, self.steps.items[-1]]
-        slots, cosines = columns.index.search(vector, 2 * k)
+        slots, cosines = columns.index.search(vector, 2 * k, self._among)
         return columns.workspace.best(cosines, slots, len(slots), k)
 
     def popular(self, top: TopList, k: int) -> Slots:

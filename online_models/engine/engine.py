@@ -73,6 +73,7 @@ class Engine:
 
         Where that is more than the sources find, the others that may come follow by popularity.
         """
+        t = self._in_order(user, t)
         learner = self.learner
         history = learner.users.get(user) or History()
         slate = learner.slate(history, t, candidates == "all")

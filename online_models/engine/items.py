@@ -33,6 +33,11 @@ CLOCK_POSITIVE, CLOCK_FIRST, CLOCK_LAST = 0, 1, 2
 POP_FAST, POP_SLOW, POP_ACTIVE = 1, 3, 4
 """Columns of the two popularity lists, half a day and eight days, and of the set that requests scan: thirty days."""
 
+SHOWN, TAKEN = 0, 1
+"""Columns of exposure."""
+MOST_SHOWN = 1000
+"""Impressions up to which exposure is counted: an item that was shown more often is known."""
+
 _RATES = np.array([math.log(2.0) / (days * DAY) for days in HALF_LIVES])
 
 
@@ -90,6 +95,8 @@ class ItemTable:
         self.counts = np.zeros((capacity, N_COUNTS), np.float32)
         self.clocks = np.zeros((capacity, 3))
         self.seq_last = np.zeros(capacity, np.int64)
+        self.exposure = np.zeros((capacity, 2), np.float32)
+        """How often lists showed the item, and how often it was taken there."""
         self.n_events = np.zeros(capacity, np.float32)
         """A copy of that column of `counts`: requests look at those of thousands of items."""
         self.fast = TopList(POP_FAST, HALF_LIVES[POP_FAST] * DAY)
@@ -103,6 +110,7 @@ class ItemTable:
             self.counts = grown(self.counts, capacity)
             self.clocks = grown(self.clocks, capacity)
             self.seq_last = grown(self.seq_last, capacity)
+            self.exposure = grown(self.exposure, capacity)
             self.n_events = grown(self.n_events, capacity)
 
     def learn_one(self, item: int, t: float, positive: bool, n_user: int, seq: int) -> None:
@@ -112,6 +120,15 @@ class ItemTable:
         if positive:
             self.refresh(np.array([item], np.int32))
 
+    def learn_exposure(self, item: int, shown: bool, taken: bool) -> bool:
+        """Count an impression, or that it was taken; return whether that is of interest yet."""
+        exposure = self.exposure[item]
+        if exposure[SHOWN] >= MOST_SHOWN:
+            return False
+        exposure[SHOWN] += shown
+        exposure[TAKEN] += taken
+        return True
+
     def refresh(self, slots: NDArray[np.int32]) -> None:
         """Let the popularity lists follow rows that were learned or restored."""
         for top in (self.fast, self.slow):
@@ -119,7 +136,8 @@ class ItemTable:
 
     def row(self, slot: int) -> bytes:
         """Everything about one item, of fixed length."""
-        return b"".join(array[slot].tobytes() for array in (self.counts, self.clocks, self.seq_last))
+        arrays = (self.counts, self.clocks, self.seq_last, self.exposure)
+        return b"".join(array[slot].tobytes() for array in arrays)
 
     def restore(self, slot: int, row: bytes) -> None:
         """Take over a row; `refresh` must follow, for any number of slots at once."""
@@ -127,12 +145,15 @@ class ItemTable:
         self.n_events[slot] = self.counts[slot, N_EVENTS]
         self.clocks[slot] = np.frombuffer(row, np.float64, 3, 4 * N_COUNTS)
         self.seq_last[slot] = np.frombuffer(row, np.int64, 1, 4 * N_COUNTS + 24)[0]
+        exposure = np.frombuffer(row, np.float32, offset=4 * N_COUNTS + 32)
+        self.exposure[slot] = exposure if len(exposure) else 0.0  # rows of before it was counted have none
 
     def forget(self, slots: NDArray[np.int32]) -> None:
         """Clear the rows and rebuild the lists if one of them was there."""
         self.counts[slots] = 0.0
         self.clocks[slots] = 0.0
         self.seq_last[slots] = 0
+        self.exposure[slots] = 0.0
         self.n_events[slots] = 0.0
         if np.isin(self.fast.ids, slots).any() or np.isin(self.slow.ids, slots).any():
             self.fast.clear()

@@ -183,6 +183,8 @@ class Workspace:
 
         Equal ones are in order. Integers sort many times faster than a heap takes in what comes in no order.
         """
+        if n > len(self._keys):
+            self._keys = np.zeros(2 * n, np.uint64)
         keys = self._keys[: write_keys(scores, scores.view(np.uint32), items, n, self.barred, self.tick, self._keys)]
         if len(keys) > wanted:
             keys.partition(wanted)

@@ -150,7 +150,7 @@ def _changes(before: Experiment, after: Experiment) -> Iterator[str]:
     if before.status != after.status:
         yield after.status + (f": {after.reason}" if after.reason else "")
     for arm, reason in after.stopped_arms.items():
-        if arm not in before.stopped_arms:
+        if arm not in before.stopped_arms and after.status == before.status:
             yield f"arm {arm} stopped: {reason}"
     if before.share != after.share:
         yield f"share {before.share:g} -> {after.share:g}"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from ops.http_client import Answer, Client
-from state.records import Event
+from state.records import Event, Item
 
 
 class BenchError(Exception):
@@ -53,6 +53,19 @@ async def listed(client: Client, user_id: str) -> Listed:
 async def popular(client: Client, n_items: int) -> list[str]:
     """Return ids of popular items. Raise `BenchError` when there are none."""
     return _listed(await client.get(f"/v1/popular?limit={n_items}"), "/v1/popular").item_ids
+
+
+async def shown(client: Client, path: str) -> list[str]:
+    """Return the ids of the list at a path, none when it is empty. Raise `BenchError` when there is none."""
+    answer = await client.get(path)
+    if answer.status != 200:
+        raise BenchError(f"{path}: {answer.status} {answer.body[:200]!r}")
+    return [item.item_id for item in _list_decoder.decode(answer.body).items]
+
+
+async def put_item(client: Client, item: Item) -> None:
+    """Add or replace an item. Raise `BenchError` when it is not accepted."""
+    _accepted(await client.put("/v1/items", _encode(item)), "PUT /v1/items")
 
 
 async def counts(client: Client, user_id: str) -> dict[str, int]:

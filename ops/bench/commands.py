@@ -51,8 +51,10 @@ def register(app: typer.Typer) -> None:
     bench.command("faults")(faults)
     bench.command("feedback")(feedback)
     bench.command("live")(live)
+    bench.command("filters")(filters)
     bench.command("engine")(engine)
     bench.command("endless")(endless)
+    bench.command("experiment")(experiment)
     bench.command("recovery")(recovery)
     bench.command("all")(run_all)
     app.add_typer(bench, name="bench")
@@ -141,6 +143,21 @@ def live(
         _finish([bench.live(settings, connections, changes, rate)], as_json)
 
 
+def filters(
+    items: Annotated[int, typer.Option(min=1000, help="Size of the catalogue.")] = 100_000,
+    events: Annotated[int, typer.Option(min=100, help="Of the history that is played over it.")] = 30_000,
+    as_json: _Json = False,
+) -> None:
+    """Filtered lists of a large catalogue: recall against all that match, latency, and how soon items are servable."""
+    from ops.bench import filters as bench
+    from ops.bench.systems import own_system
+
+    console = _console()
+    with _failing_clearly(), own_system(console) as settings:
+        reports = bench.measure(settings, items, events, console)
+    _finish(reports, as_json)
+
+
 def engine(
     sizes: Annotated[str, typer.Option("--items", help="Sizes of catalogues, separated by commas.")] = _SIZES,
     events: Annotated[int, typer.Option(min=100, help="Played over each catalogue.")] = 20_000,
@@ -184,6 +201,32 @@ def endless(
         task = progress.add_task("events", total=None)
         report = bench.measure(events, progress=lambda done, total: progress.update(task, completed=done, total=total))
     _finish([report], as_json)
+
+
+def experiment(
+    live: Annotated[int, typer.Option(min=100, help="Events that are played as live traffic.")] = 10_000,
+    data: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """Popularity against the model as two arms over a data set, in one process: the lift, and its interval."""
+    import asyncio
+    from tempfile import TemporaryDirectory
+
+    from rich.progress import Progress
+
+    from ops.bench import experiment as bench
+
+    console = _console()
+    with (
+        _failing_clearly(),
+        _dataset(data) as dataset,
+        TemporaryDirectory(prefix="freshet-experiment-") as home,
+        Progress(console=console, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("events", total=dataset.n_events)
+        found = asyncio.run(bench.measure(dataset, live, Path(home), partial(_complete, progress, task)))
+        name = dataset.name
+    _finish([bench.report(name, found)], as_json)
 
 
 def recovery(
@@ -239,7 +282,7 @@ def _recovery(dataset: "Dataset", rounds: int, rate: float, console: "Console") 
     from ops.bench import recovery as bench
     from ops.bench.systems import own_system
 
-    with own_system(console) as settings:
+    with own_system(console, lake_delay_s=1.0) as settings:  # so that each flow's output is seen to move
         return bench.measure(settings, dataset, rounds, rate, console)
 
 
@@ -259,12 +302,13 @@ def _hides(settings: "Settings", n: int) -> "Report":
     import uuid
 
     from ops.bench import hides as bench
+    from ops.bench.pausing import frozen
     from ops.bench.systems import flow_pids
     from ops.lag import wait_until_caught_up
     from ops.stack.status import address
 
     running = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows running"))
-    with bench.frozen(flow_pids(settings).values()):
+    with frozen(flow_pids(settings).values()):
         stopped = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows stopped"))
     wait_until_caught_up(settings, _CATCH_UP_S)
     return bench.report(running, stopped)

@@ -17,8 +17,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ops.bench.api import BenchError
 from ops.bench.fault_proxy import Fault, FaultProxy, fault_proxy
-from ops.bench.hides import frozen
 from ops.bench.loadgen import Load, generate
+from ops.bench.pausing import frozen
 from ops.bench.report import Figure, Report, percentiles
 from ops.http_client import Client
 from ops.stack.children import Child, environment, free_ports, wait_until
@@ -66,7 +66,8 @@ def measure(settings: Settings, user_ids: list[str], kafka_pid: int, seconds: fl
     with fault_proxy(redis_port) as proxy, _serving(settings, proxy) as base_url:
         for trial in TRIALS:
             before = _n_impressions(settings), asyncio.run(_counted(base_url))
-            with frozen([kafka_pid] if trial.kafka_hangs else []):
+            hanging = [kafka_pid] if trial.kafka_hangs else []
+            with frozen(hanging):
                 proxy.set(trial.fault)
                 figures += _trial(base_url, trial, user_ids, seconds)
                 proxy.set(Fault())

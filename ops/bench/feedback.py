@@ -1,13 +1,8 @@
 """Post feedback, read at once: it must be in the list, whether the flows run, lag or are stopped."""
 
 import asyncio
-import os
 import random
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -19,8 +14,6 @@ _N_USERS = 200
 _N_CLIENTS = 4
 _KINDS = ("like", "dislike", "save", "hide", "rating", "undo")
 _GONE = frozenset(("hide", "dislike"))
-LAG_S = 10.0
-_AWAKE_S = 2.0
 
 
 class _Listed(msgspec.Struct):
@@ -109,34 +102,3 @@ async def _read(client: Client, user_id: str) -> _List:
 def report(*measured: list[Figure]) -> Report:
     """Return all measurements."""
     return Report("Feedback: in the very next list", [figure for figures in measured for figure in figures])
-
-
-@contextmanager
-def lagging(pids: Callable[[], Iterable[int]]) -> Iterator[None]:
-    """Let processes run for 2 s only after each 10 s of standing still, so that they are late by up to that.
-
-    `pids` is asked each time: a flow that Kafka has given up ends, and is started again.
-    """
-    over = threading.Event()
-
-    def alternate() -> None:
-        while not over.is_set():
-            stopped = list(pids())
-            _signal(stopped, signal.SIGSTOP)
-            over.wait(LAG_S)
-            _signal(stopped, signal.SIGCONT)
-            over.wait(_AWAKE_S)
-
-    thread = threading.Thread(target=alternate, name="lagging")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _signal(pids: Iterable[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):  # it has ended meanwhile
-            os.kill(pid, number)

@@ -1,10 +1,6 @@
 """Hide an item, ask at once: it must never be in the list again, whether the flows run or not."""
 
-import os
-import signal
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 
 from ops.bench.api import hide, listed, recommended
 from ops.bench.report import Figure, Report, percentiles
@@ -51,17 +47,3 @@ async def measure(base_url: str, n_hides: int, run_id: str, what: str) -> list[F
 def report(running: list[Figure], stopped: list[Figure]) -> Report:
     """Return both measurements."""
     return Report("Hides: read your own writes", running + stopped)
-
-
-@contextmanager
-def frozen(pids: Iterable[int]) -> Iterator[None]:
-    """Stop processes where they are, as if they hung, and let them go on at the end."""
-    stopped: list[int] = []
-    try:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-            stopped.append(pid)
-        yield
-    finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)

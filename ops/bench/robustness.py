@@ -6,12 +6,11 @@ import uuid
 from ops.bench import faults as faults_bench
 from ops.bench import feedback as feedback_bench
 from ops.bench import live as live_bench
-from ops.bench.hides import frozen
+from ops.bench.pausing import LAG_S, frozen, lagging
 from ops.bench.report import Figure, Report
 from ops.bench.serving import known_users
-from ops.bench.systems import flow_pids, pids
+from ops.bench.systems import flow_pids, pids, running_flows
 from ops.lag import wait_until_caught_up
-from ops.stack.parts import FLOWS
 from ops.stack.status import address
 from state.settings import Settings
 
@@ -30,14 +29,9 @@ def feedback(settings: Settings, n: int) -> Report:
     def measured(what: str) -> list[Figure]:
         return asyncio.run(feedback_bench.measure(address(settings), n, uuid.uuid4().hex[:8], what))
 
-    def flows() -> list[int]:
-        """Those that run at the moment."""
-        names = {flow.name for flow in FLOWS}
-        return [pid for name, pid in pids(settings).items() if name in names]
-
     running = measured("running")
-    with feedback_bench.lagging(flows):
-        late = measured(f"late by up to {feedback_bench.LAG_S:.0f} s")
+    with lagging(lambda: running_flows(settings).values()):
+        late = measured(f"late by up to {LAG_S:.0f} s")
     wait_until_caught_up(settings, _CATCH_UP_S)  # by then, those that Kafka dropped meanwhile are new processes
     with frozen(flow_pids(settings).values()):
         stopped = measured("stopped")

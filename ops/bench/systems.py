@@ -13,7 +13,7 @@ from rich.console import Console
 from ops.bench import ceiling
 from ops.bench.api import BenchError
 from ops.stack import status as stack_status
-from ops.stack.children import Child, environment, free_ports
+from ops.stack.children import Child, environment, free_ports, wait_until
 from ops.stack.display import Display
 from ops.stack.home import Home
 from ops.stack.parts import FLOWS
@@ -21,6 +21,7 @@ from ops.stack.start import start, stop
 from state.settings import Settings
 
 _START = timedelta(seconds=30)
+_RESTART = timedelta(seconds=60)
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def own_system(console: Console, partitions: int = 4, **settings_of_it: object) 
     with tempfile.TemporaryDirectory(prefix="freshet-bench-", ignore_cleanup_errors=True) as folder:
         (port,) = free_ports(1)
         chosen = {"home": Path(folder), "port": port, "host": "127.0.0.1", "workers": 1, "namespace": ""}
-        settings = Settings.model_validate(chosen | {"partitions": partitions, "lake_delay_s": 1.0} | settings_of_it)
+        settings = Settings.model_validate(chosen | {"partitions": partitions} | settings_of_it)
         home = Home.of(settings)
         try:
             with Display(console) as display:
@@ -45,13 +46,18 @@ def pids(settings: Settings) -> dict[str, int]:
     return {part.name: part.pid for part in found.parts if part.pid is not None}
 
 
-def flow_pids(settings: Settings) -> dict[str, int]:
-    """Return the process id of each flow. Raise `BenchError` when one does not run here."""
+def running_flows(settings: Settings) -> dict[str, int]:
+    """Return the process ids of the flows that run here at the moment."""
     found = pids(settings)
-    missing = [flow.name for flow in FLOWS if flow.name not in found]
-    if missing:
-        raise BenchError(f"flows that do not run here: {', '.join(missing)}")
-    return {flow.name: found[flow.name] for flow in FLOWS}
+    return {flow.name: found[flow.name] for flow in FLOWS if flow.name in found}
+
+
+def flow_pids(settings: Settings) -> dict[str, int]:
+    """Return the process id of each flow, once all run that are started again. Raise `BenchError` when one does not."""
+    if not wait_until(lambda: len(running_flows(settings)) == len(FLOWS), _RESTART):
+        missing = {flow.name for flow in FLOWS} - running_flows(settings).keys()
+        raise BenchError(f"flows that do not run here: {', '.join(sorted(missing))}")
+    return running_flows(settings)
 
 
 @contextmanager

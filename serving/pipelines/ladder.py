@@ -40,17 +40,18 @@ LEAST_WAIT_MS = 20.0
 """For what a stage waits for, also when the budget is spent: what a user has hidden is worth that."""
 MAX_SCORED = 500
 """Candidates that the ranker sees, after the filters, of a request that did not wait."""
-LOAD: tuple[tuple[float, int], ...] = ((35.0, 300), (45.0, 200), (55.0, 120), (65.0, 60))
-"""(ms, n): a request that has waited for its turn for longer has at most n candidates scored. Waiting is what load
-shows in first, before the budget is spent: with less to do for each, the queue is worked off. With 50 clients at once
-and lists within 50 ms a request waits for less than the first of these: such a load is promised whole lists."""
+LOAD: tuple[tuple[float, int], ...] = ((0.44, 300), (0.56, 200), (0.69, 120), (0.81, 60))
+"""(share, n): a request that has waited for its turn for more than this share of its budget has at most n candidates
+scored. Waiting is what load shows in first, before the budget is spent: with less to do for each, the queue is worked
+off. With 50 clients at once and lists within 50 ms a request waits for less than the first of these, 35 ms: such a load
+is promised whole lists."""
 
 
-def most_scored(waited_ms: float) -> int:
-    """Return how many candidates are scored for a request that has waited for so long."""
+def most_scored(waited: float) -> int:
+    """Return how many candidates are scored for a request that has waited for this share of its budget."""
     n = MAX_SCORED
-    for longer_than_ms, at_most in LOAD:
-        if waited_ms <= longer_than_ms:
+    for longer_than, at_most in LOAD:
+        if waited <= longer_than:
             break
         n = at_most
     return n

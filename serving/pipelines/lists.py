@@ -145,7 +145,7 @@ class Lists:
         async with self._places:
             waited_ms = (perf_counter() - started) * 1000
             slate.timing_ms["queue"] = round(waited_ms, 3)
-            slate.max_scored = most_scored(waited_ms)
+            slate.max_scored = most_scored(waited_ms / self._budget_ms)
             await self._surfaces[surface].run(slate)
         if slate.rung:
             telemetry.RUNGS.labels(surface, slate.rung.told).inc()

@@ -12,6 +12,7 @@ _BY_SOURCE = {
     "content": "Like what you took before",
     "trending": "Trending now",
     "matching": "Popular in what you asked for",
+    "context": "Popular where you are",
     "popular": "Popular now",
     "exploration": "New for you to try",
     "taste": "In a genre that you like",

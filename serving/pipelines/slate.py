@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots
+from online_models.contexts import Situation, situation_of
 from online_models.engine.context import Context
 from online_models.expressions import Boost, Expression
 from online_models.ranking import Ranking
@@ -144,6 +145,16 @@ class Slate:
     reports: list[StageReport] = field(default_factory=list)
     _names: dict[int, list[str]] = field(default_factory=dict)
     _resolved: dict[str, Slots] = field(default_factory=dict)
+
+    @property
+    def is_new_user(self) -> bool:
+        """Whether nothing is known of what the user took."""
+        return self.user is None or self.user.profile is None or not self.user.profile.recent
+
+    @property
+    def situation(self) -> Situation:
+        """Return on what, where and when the request is made."""
+        return situation_of(self.now_ms, {"device": self.query.device, "region": self.query.region})
 
     def allowed(self) -> NDArray[np.bool_] | None:
         """Return a mask over all slots, None when all items may be in the list: what is wanted and not withheld."""

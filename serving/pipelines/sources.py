@@ -64,6 +64,20 @@ class Popular:
         return slate.replica.popular(self._k + _n_to_drop(slate), slate.now_ms, self._half_life, where)
 
 
+class PopularHere:
+    """What is popular on the device, in the region and at the time of the request, for a new user."""
+
+    name = "context"
+
+    def __init__(self, k: int = 100) -> None:
+        self._k = k
+
+    def retrieve(self, slate: Slate) -> Slots | None:
+        if not slate.is_new_user:
+            return None
+        return slate.replica.popular_in(slate.situation, self._k + _n_to_drop(slate), slate.now_ms, slate.allowed())
+
+
 class Trending:
     """The items with most activity in the request's window."""
 

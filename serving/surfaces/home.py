@@ -3,12 +3,23 @@
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
 from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Pinned, Popular, Promoted
+from serving.pipelines.sources import (
+    PER_SOURCE,
+    Consumed,
+    Liked,
+    Matching,
+    Model,
+    Pinned,
+    Popular,
+    PopularHere,
+    Promoted,
+)
 from serving.pipelines.stages import (
     Adjust,
     Boost,
     Drop,
     Hydrate,
+    InContext,
     Rank,
     ReadShown,
     ReadUser,
@@ -32,7 +43,6 @@ def home(parts: Parts) -> Pipeline:
             Pinned(),
             Promoted(),
             Consumed(),
-            Matching(),
             Liked(),
             Model(Covisited(k=150)),
             Model(Trending(k=100)),
@@ -40,11 +50,14 @@ def home(parts: Parts) -> Pipeline:
             Model(Session(k=60)),
             Model(Content(k=20)),
             Model(Exploration(k=20)),
+            Matching(),
+            PopularHere(),
             Popular(k=PER_SOURCE),
             lists=parts.lists,
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(parts.lists),
+        InContext(),
         Adjust(),
         Boost(),
         Rank(),

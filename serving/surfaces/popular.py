@@ -7,6 +7,7 @@ from serving.pipelines.stages import (
     Adjust,
     Boost,
     Drop,
+    InContext,
     Rank,
     ReadShown,
     ReadUser,
@@ -20,7 +21,7 @@ from serving.surfaces.parts import Parts
 
 
 def popular(parts: Parts) -> Pipeline:
-    """Decayed popularity, without a model."""
+    """Decayed popularity where, on what and when it is asked for, without a model."""
     return Pipeline(
         "popular",
         ReadUser(parts.users),
@@ -28,6 +29,7 @@ def popular(parts: Parts) -> Pipeline:
         Retrieve(Pinned(), Promoted(), Consumed(), Popular()),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         ScoreBy(Popular()),
+        InContext(everybody=True),
         Adjust(),
         Boost(),
         Rank(),

@@ -3,8 +3,18 @@
 from online_models.sources import Collaborative, Content, Covisited, Exploration, Session, Trending
 from serving.pipelines.filters import Excluded, HiddenByUser, Permitted, Seen, Servable, Wanted
 from serving.pipelines.pipeline import Pipeline
-from serving.pipelines.sources import PER_SOURCE, Consumed, Liked, Matching, Model, Pinned, Popular, Promoted
-from serving.pipelines.stages import Adjust, Boost, Drop, Hydrate, Rank, Rerank, Retrieve, Score, Select
+from serving.pipelines.sources import (
+    PER_SOURCE,
+    Consumed,
+    Liked,
+    Matching,
+    Model,
+    Pinned,
+    Popular,
+    PopularHere,
+    Promoted,
+)
+from serving.pipelines.stages import Adjust, Boost, Drop, Hydrate, InContext, Rank, Rerank, Retrieve, Score, Select
 from serving.surfaces.parts import Parts
 
 
@@ -17,7 +27,6 @@ def session(parts: Parts) -> Pipeline:
             Pinned(),
             Promoted(),
             Consumed(),
-            Matching(),
             Liked(),
             Model(Covisited(k=150)),
             Model(Trending(k=100)),
@@ -25,10 +34,13 @@ def session(parts: Parts) -> Pipeline:
             Model(Collaborative(k=100, k_sharp=60)),
             Model(Content(k=20)),
             Model(Exploration(k=20)),
+            Matching(),
+            PopularHere(),
             Popular(k=PER_SOURCE),
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
+        InContext(),
         Adjust(),
         Boost(),
         Rank(),

@@ -31,11 +31,11 @@ def similar(parts: Parts) -> Pipeline:
         Retrieve(
             Pinned(),
             Promoted(),
-            Matching(),
             Model(Covisited()),
             Model(Session()),
             Model(Nearest()),
             Model(Alike()),
+            Matching(),
             Popular(k=100),
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),

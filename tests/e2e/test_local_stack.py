@@ -101,17 +101,21 @@ def test_up_status_and_down(own: Freshet) -> None:
     assert own.nothing_is_left(), "the parts ended with their supervisor"
 
 
-def test_running_servers_are_used(guest: Freshet) -> None:
+def test_running_servers_are_used_a_taken_port_is_named_and_parts_that_die_come_back(guest: Freshet) -> None:
+    """R31: the supervisor brings them back. One system for all three: a start is dear."""
     guest.up()
     status = guest.status()
     assert status["ready"] is True
     assert {part["name"]: part["state"] for part in status["parts"][:2]} == {"kafka": "external", "redis": "external"}
     assert not (guest.home / "kafka").exists()
 
+    other = Freshet(guest.home.with_name("other"), guest.env)
+    refused = other("up", "--traffic", "none", "--detach", "--port", str(guest.port))
+    assert refused.returncode == 1
+    assert f"Port {guest.port} is taken" in refused.stderr
+    assert "--port" in refused.stderr
+    assert not other.processes()
 
-def test_parts_that_die_are_started_again(guest: Freshet) -> None:
-    """R31: the supervisor brings them back."""
-    guest.up()
     names = {"clean", "features", "serving"}
     before = {part["name"]: part["pid"] for part in guest.status()["parts"] if part["name"] in names}
     for pid in before.values():
@@ -137,16 +141,6 @@ def test_what_runs_in_the_foreground_ends_with_it(guest: Freshet, how: signal.Si
         finally:
             up.kill()
     assert guest.nothing_is_left()
-
-
-def test_a_taken_port_is_named_with_the_remedy(guest: Freshet) -> None:
-    guest.up()
-    other = Freshet(guest.home.with_name("other"), guest.env)
-    refused = other("up", "--traffic", "none", "--detach", "--port", str(guest.port))
-    assert refused.returncode == 1
-    assert f"Port {guest.port} is taken" in refused.stderr
-    assert "--port" in refused.stderr
-    assert not other.processes()
 
 
 @pytest.mark.parametrize("variable", ["REDIS_URL", "KAFKA_BROKERS"])

@@ -56,6 +56,31 @@ class Adjust:
         return factors
 
 
+class InContext:
+    """What is taken more on the device, in the region and at the time of the request gets a higher score: for a new
+    user, of whom nothing else is known, or for everybody.
+    """
+
+    name = "context"
+    deadline_ms = 5.0
+    skippable = True
+
+    def __init__(self, everybody: bool = False) -> None:
+        self._everybody = everybody
+
+    def run(self, slate: Slate) -> None:
+        if slate.last is not None or not (self._everybody or slate.is_new_user):
+            return
+        candidates = slate.candidates
+        lifts = slate.replica.lifts(slate.situation, candidates.slots, slate.now_ms)
+        slate.notes["lifted"] = int(np.count_nonzero(lifts > 1.0))
+        _tell(slate, self.name, candidates.slots, lifts)
+        slate.candidates = replace(candidates, scores=candidates.scores * lifts)
+
+    def fallback(self, slate: Slate) -> None:
+        """Scores stand as they are."""
+
+
 def _tell(slate: Slate, what: str, slots: NDArray[np.int32], factors: NDArray[np.float64]) -> None:
     """Say of each item by how much its score was multiplied, for `explain`."""
     if slate.query.explain:

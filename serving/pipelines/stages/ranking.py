@@ -15,8 +15,8 @@ from serving.pipelines.slate import Slate
 
 NEAR_DUPLICATES = "near_duplicates"
 """What answers call this constraint beside the names of rules."""
-EXPOSED_FROM = 30
-"""Events of an item from which it is known well enough: it is not tried out any more."""
+EXPOSED_FROM, SHOWN_FROM = 30, 300
+"""Events, and impressions, of an item from either of which it is known well enough: it is not tried out any more."""
 _FIRST = 64
 """Candidates that are looked at first, and for near duplicates: hardly ever is one behind these shown."""
 
@@ -213,14 +213,18 @@ def constraints_of(slate: Slate, n: int) -> Constraints:
 
 
 def _exploration(slate: Slate, n_wanted: int) -> Exploration:
-    """Return the candidates of little exposure, and random numbers that the request's id alone says."""
+    """Return the candidates of little exposure, the least exposed ones if they are many, in the order of their scores;
+    and random numbers that the request's id alone says.
+    """
     slots = slate.candidates.slots
-    trials, positives = slate.replica.evidence(slots)
-    arms = np.flatnonzero(trials < EXPOSED_FROM)[:MAX_ARMS].astype(np.int32)
+    n_events, shown, taken = slate.replica.exposure(slots)
+    arms = np.flatnonzero((n_events < EXPOSED_FROM) & (shown < SHOWN_FROM)).astype(np.int32)
+    least = np.argsort(n_events[arms] + shown[arms], kind="stable")[:MAX_ARMS]
+    arms = np.sort(arms[least])
     seed = zlib.crc32(slate.request_id.encode())
     return Exploration(
         slate.query.exploration,
-        Arms.of(arms, positives[arms], trials[arms], slate.query.explore_by),
+        Arms.of(arms, taken[arms], shown[arms], slate.query.explore_by),
         np.random.default_rng(seed).random((n_wanted, 2)),
     )
 

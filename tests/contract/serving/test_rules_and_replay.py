@@ -1,4 +1,4 @@
-"""Rules in all workers, and lists found again in the log: with a real Kafka and a real Redis."""
+"""Rules and experiments in all workers, and lists found again in the log: with a real Kafka and a real Redis."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -24,6 +24,7 @@ MakeSettings = Callable[..., Settings]
 N_CONNECTIONS = 24
 """Each is some worker's."""
 URL = "/v1/admin/rules"
+EXPERIMENTS = "/v1/admin/experiments"
 _START = timedelta(seconds=60)
 
 
@@ -47,6 +48,13 @@ def connections(settings: Settings, n: int) -> list[httpx.Client]:
 
 def shown(client: httpx.Client) -> set[str]:
     return {item["item_id"] for item in client.get("/v1/popular", params={"limit": 100}).json()["items"]}
+
+
+def start_experiment(client: httpx.Client) -> None:
+    arms = [{"name": "default"}, {"name": "popularity", "parameters": {"ranker": "popularity"}}]
+    plan = {"name": "ranking", "arms": arms, "overrides": {"tester": "popularity"}}
+    assert client.post(EXPERIMENTS, json=plan).status_code == 201
+    assert client.post(f"{EXPERIMENTS}/ranking/start", json={}).status_code == 200
 
 
 def test_rules_hold_in_all_workers_and_outlive_a_restart(make_settings: MakeSettings, run_process: RunProcess) -> None:
@@ -92,6 +100,31 @@ def test_rules_hold_in_all_workers_and_outlive_a_restart(make_settings: MakeSett
     }
 
 
+def test_arms_are_given_by_all_workers_and_outlive_a_restart(
+    make_settings: MakeSettings, run_process: RunProcess
+) -> None:
+    """R21: started by one worker, soon assigned by all; stopped likewise."""
+    settings = make_settings(workers=2)
+    fill_catalogue(settings)
+
+    def arms(client: httpx.Client) -> dict[str, str]:
+        found: dict[str, str] = client.get("/v1/users/tester/recommendations").json()["experiments"]
+        return found
+
+    for first in (True, False):
+        with run_process("serving", settings) as process, ExitStack() as stack:
+            process.wait_until(lambda: is_ready(settings), _START)
+            clients = [stack.enter_context(client) for client in connections(settings, N_CONNECTIONS)]
+            if first:
+                start_experiment(clients[0])
+                arm = {"ranking": "popularity"}
+                assert wait_until(lambda: all(arms(client) == arm for client in clients), timedelta(seconds=10))  # noqa: B023
+                continue
+            assert all(arms(client) == {"ranking": "popularity"} for client in clients)
+            assert clients[1].post(f"{EXPERIMENTS}/ranking/stop", json={"reason": "enough"}).status_code == 200
+            assert wait_until(lambda: not any(arms(client) for client in clients), timedelta(seconds=10))  # noqa: B023
+
+
 def test_a_list_is_found_in_kafka_by_its_id(make_settings: MakeSettings, run_process: RunProcess) -> None:
     """R9: the identical list, among many others, of several partitions."""
     settings = make_settings(partitions=3)
@@ -99,6 +132,7 @@ def test_a_list_is_found_in_kafka_by_its_id(make_settings: MakeSettings, run_pro
     with run_process("serving", settings) as process, ExitStack() as stack:
         process.wait_until(lambda: is_ready(settings), _START)
         (client,) = (stack.enter_context(client) for client in connections(settings, 1))
+        start_experiment(client)
         answers: list[dict[str, Any]] = [
             client.get(f"/v1/users/u{n % 11}/recommendations", params={"limit": 20, "exploration": 0.5}).json()
             for n in range(200)
@@ -107,5 +141,6 @@ def test_a_list_is_found_in_kafka_by_its_id(make_settings: MakeSettings, run_pro
             path = f"/v1/admin/requests/{answer['request_id']}"
             wait_until(lambda path=path: client.get(path).status_code == 200, _START)  # type: ignore[misc]
             again = client.get(path).json()
-            for field in ("items", "user_id", "surface", "model", "degraded"):
+            assert set(again["experiments"]) == {"ranking"}
+            for field in ("items", "user_id", "surface", "model", "experiments", "degraded"):
                 assert again[field] == answer[field]

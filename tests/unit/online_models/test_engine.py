@@ -14,6 +14,7 @@ from online_models.engine.inputs import N_INPUTS, NAMES, tastes, write_log_ranks
 from online_models.engine.items import CLOCK_FIRST, DAY, N_COUNTS, N_EVENTS, POP_SLOW, TOTAL, ItemTable, stage
 from online_models.engine.liking import REGULARISATION, learn_liking
 from online_models.engine.retrieval import Workspace
+from online_models.learner import Slate
 from state.records import Item
 
 GROUPS, SIZE = 6, 12
@@ -64,6 +65,24 @@ def test_events_of_one_second_keep_the_order_in_which_they_come() -> None:
     history = engine.learner.users.of("u")
     assert [engine.learner.items.item_id(slot) for slot in history.items.tolist()] == ["e", "c", "a", "b", "d"]
     assert history.times.tolist() == [999.0, 1000.0, 1000.001, 1000.002, 1001.0]
+
+
+def test_a_list_of_a_second_comes_after_the_users_events_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R13: the list that is asked for is the one that is learned from."""
+    engine = Engine()
+    moments: list[float] = []
+    slate = engine.learner.slate
+
+    def noted(history: History, t: float, repeats: bool) -> Slate:
+        moments.append(t)
+        return slate(history, t, repeats)
+
+    monkeypatch.setattr(engine.learner, "slate", noted)
+    for item in "ab":
+        engine.observe("u", item, False, 1.0, 1000.0)
+    engine.recommend("u", 5, 1000.0)
+    engine.recommend("v", 5, 1000.0)
+    assert moments == [1000.002, 1000.0]
 
 
 def test_nothing_known_gives_an_empty_list() -> None:

@@ -228,10 +228,7 @@ def test_histories_beyond_the_bound_are_read_back_when_their_users_return() -> N
         System(Learner(organic_share=0, replay_share=0)),
     )
     for event in events:
-        missing = bounded.learner.missing_users([event.user_id])
-        rows = dict(zip(missing, bounded.store.get_many(LEARNER_USER, missing), strict=True))
-        bounded.learner.restore_users(rows)
-        bounded.learner.learn_event(event)
+        _learn_batch(bounded, [event])
         bounded.commit()
         unbounded.learn([event])
         assert len(bounded.learner.users) <= 3
@@ -239,6 +236,62 @@ def test_histories_beyond_the_bound_are_read_back_when_their_users_return() -> N
     assert {t: r for t, r in bounded.rows().items() if t in changed} == {
         t: r for t, r in unbounded.rows().items() if t in changed
     }
+
+
+@pytest.mark.parametrize("batches_per_commit", [1, 3])
+def test_users_of_one_batch_keep_their_histories_when_there_are_more_of_them_than_slots(
+    batches_per_commit: int,
+) -> None:
+    """R23: those who came back to memory for a batch take the slots of others who are in it, too."""
+    events = [click(f"u{7 * k % 20}", f"m{k % 33}", START_MS + k) for k in range(400)]
+    bounded, unbounded = (
+        System(Learner(max_users=4, organic_share=0, replay_share=0)),
+        System(Learner(organic_share=0, replay_share=0)),
+    )
+    for number, begin in enumerate(range(0, len(events), 10), 1):
+        for system in (bounded, unbounded):
+            _learn_batch(system, events[begin : begin + 10])
+            if number % batches_per_commit == 0:
+                system.commit()
+    users = [f"u{k}" for k in range(20)]
+    for system in (bounded, unbounded):
+        system.commit()
+    assert len(bounded.learner.users) <= 4
+    assert bounded.store.get_many(LEARNER_USER, users) == unbounded.store.get_many(LEARNER_USER, users)
+
+
+def test_an_erased_user_does_not_come_back_with_what_was_kept_of_the_slot() -> None:
+    """R27: also when the slot was lost since the last commit."""
+    system = System(Learner(max_users=1, organic_share=0, replay_share=0))
+    system.learner.learn_events([click("u0", "m0", START_MS), click("u1", "m1", START_MS + 1)])
+    system.learner.erase_user("u0")
+    system.learner.learn_event(click("u0", "m2", START_MS + 2))
+    history = system.learner.users.get("u0")
+    assert history is not None
+    assert history.n == 1
+
+
+def test_exposure_is_how_often_lists_showed_an_item_and_how_often_it_was_taken_there() -> None:
+    """R16: each impression counts once, whatever is told of its list one after the other."""
+    system = System()
+    system.learn([click("u", f"m{k}", START_MS + k) for k in range(3)])
+    told = [("a", [0, 1, 0]), ("b", [-1, -1, 1]), ("a", [0, 1, 0]), ("c", [0, 0, 0]), ("d", [1])]
+    for name, labels in told:
+        items = [f"m{k}" for k in range(len(labels))]
+        shown = msgspec.structs.replace(example(1, [1, 0]), example_id=name, items=items, labels=labels)
+        system.learner.learn_example(shown)
+    system.commit()
+    for replica in (system.replica(), restored(system).replica()):
+        _, shown_often, taken = replica.exposure(replica.slots(["m0", "m1", "m2"]))
+        assert shown_often.tolist() == [3, 2, 2]
+        assert taken.tolist() == [1, 1, 1]
+
+
+def _learn_batch(system: System, events: list[CleanEvent]) -> None:
+    """As the flow does: those who are not in memory are read from the store before their events."""
+    missing = system.learner.missing_users(event.user_id for event in events)
+    system.learner.restore_users(dict(zip(missing, system.store.get_many(LEARNER_USER, missing), strict=True)))
+    system.learner.learn_events(events)
 
 
 def test_a_deleted_item_is_gone_from_all_rows() -> None:

@@ -21,10 +21,10 @@ def clustered(embedding: Vectors, seed: int = 0) -> None:
     )
 
 
-def new_index(exact_below: int = 0) -> tuple[Vectors, VectorIndex]:
+def new_index(exact_below: int = 0, exact_among: int = 20_000) -> tuple[Vectors, VectorIndex]:
     embedding = Vectors()
     clustered(embedding)
-    index = VectorIndex(lambda: embedding.vectors, DIM, exact_below=exact_below)
+    index = VectorIndex(lambda: embedding.vectors, DIM, exact_below=exact_below, exact_among=exact_among)
     index.changed(range(N_ITEMS))
     return embedding, index
 
@@ -42,6 +42,25 @@ def test_the_index_finds_nearly_what_an_exact_search_finds() -> None:
     index.maintain(60.0)
     assert len(index) == N_ITEMS
     assert recall(embedding, index) > 0.95
+
+
+@pytest.mark.parametrize("exact_among", [0, 20_000], ids=["overfetched", "looked at each"])
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
+def test_a_filtered_search_finds_the_nearest_of_what_is_allowed(share: float, exact_among: int) -> None:
+    """R3: as many as there are, however few."""
+    embedding, index = new_index(exact_among=exact_among)
+    index.maintain(60.0)
+    allowed = np.zeros(N_ITEMS + 10, np.bool_)
+    allowed[np.random.default_rng(1).permutation(N_ITEMS)[: int(share * N_ITEMS)]] = True
+    slots = np.flatnonzero(allowed)
+    hits = n_best = 0
+    for query in embedding.vectors[:40]:
+        best = slots[np.argsort(-(unit(embedding.vectors[slots]) @ unit(query)))[:50]]
+        found = index.search(query, 50, allowed)[0]
+        assert allowed[found].all()
+        hits += len(set(best.tolist()) & set(found.tolist()))
+        n_best += len(best)
+    assert hits / n_best > 0.95
 
 
 @pytest.mark.parametrize("maintained", [False, True])

@@ -7,7 +7,6 @@ import pytest
 from falcon import testing
 
 from online_models.warm_up import warm_up
-from serving.pipelines import ladder
 from tests.unit.serving.system import System
 
 
@@ -15,12 +14,6 @@ from tests.unit.serving.system import System
 def compiled() -> None:
     """A server compiles before it is ready: its first request has the time of any other."""
     warm_up()
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine a request may take longer than a request may take; what then happens has tests of its own."""
-    monkeypatch.setattr(ladder, "LOAD", ())
 
 
 @pytest.fixture

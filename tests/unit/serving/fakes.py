@@ -66,7 +66,9 @@ class FakeReplica:
         self.attributes = Attributes()
         for slot in range(self.n_items):
             self.attributes.replace(slot, None, self.item(slot))
-        self.trials = np.full(self.n_items, 1000.0)
+        self.n_events = np.full(self.n_items, 1000.0)
+        self.shown = np.full(self.n_items, 1000.0)
+        self.taken = np.zeros(self.n_items)
         self.broken: set[str] = set()
         self.unit_vectors = np.zeros((self.n_items, 2), np.float32)
 
@@ -122,8 +124,8 @@ class FakeReplica:
     def vectors(self, slots: Any) -> Any:
         return self.unit_vectors[slots]
 
-    def evidence(self, slots: Any) -> Any:
-        return self.trials[slots], np.zeros(len(slots))
+    def exposure(self, slots: Any) -> Any:
+        return self.n_events[slots], self.shown[slots], self.taken[slots]
 
     def _fail(self, what: str) -> None:
         if what in self.broken:

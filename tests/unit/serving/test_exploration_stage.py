@@ -1,6 +1,7 @@
 """Exploration as a request asks for it."""
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tests.unit.serving.fakes import FakeReplica, a_slate, all_candidates, item_
 
 def explored(request_id: str, share: float = 0.5, limit: int = 10) -> Slate:
     replica = FakeReplica([[]] * 40)
-    replica.trials[30:] = 3.0
+    replica.n_events[30:] = replica.shown[30:] = 3.0
     query = ListQuery(limit=limit, exploration=share)
     slate = a_slate(replica, user_id="u", request_id=request_id, query=query)
     slate.candidates = all_candidates(replica)
@@ -58,3 +59,35 @@ def test_propensities_follow_their_items() -> None:
     slate.candidates = dataclasses.replace(slate.candidates, propensities=np.linspace(0.1, 1.0, 10))
     kept = slate.candidates.take(np.array([3, 1]))
     assert kept.propensities == pytest.approx([0.4, 0.2])
+
+
+def tried(replica: FakeReplica) -> Counter[int]:
+    """Return how often each item was tried out in 100 lists."""
+    counts: Counter[int] = Counter()
+    for n in range(100):
+        slate = a_slate(replica, user_id="u", request_id=f"r{n}", query=ListQuery(limit=10, exploration=0.5))
+        slate.candidates = all_candidates(replica)
+        Rerank().run(slate)
+        counts.update(slate.explored)
+    return counts
+
+
+def test_what_was_shown_often_and_never_taken_is_hardly_tried_out_any_more() -> None:
+    """R16: the evidence is impressions: nobody does anything with an item that nobody wants."""
+    replica = FakeReplica([[]] * 40)
+    replica.n_events[30:] = 0.0
+    replica.shown[30:], replica.shown[30:32], replica.taken[32] = 10.0, 200.0, 9.0
+    found = tried(replica)
+    assert set(found) <= set(range(30, 40))
+    assert found[32] > 1.5 * found[33]
+    assert found[30] + found[31] < found[33]
+    replica.shown[30:32] = 300.0
+    assert not {30, 31} & set(tried(replica))
+
+
+def test_of_many_the_least_exposed_are_tried_out() -> None:
+    """R15: a new item does not wait until all others are known."""
+    replica = FakeReplica([[]] * 400)
+    replica.n_events[:] = replica.shown[:] = 20.0
+    replica.n_events[380:] = replica.shown[380:] = 0.0
+    assert set(range(380, 400)) <= set(tried(replica))
