@@ -179,6 +179,7 @@ ENTRIES: tuple[Entry[Any], ...] = (
     SHOWN,
     MODEL_CHUNK,
     *METRIC_WINDOWS.values(),
+    USER_ARMS,
     LEARNER_USER,
 )
 
