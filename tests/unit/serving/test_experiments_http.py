@@ -2,15 +2,20 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from falcon import testing
 
 from serving.app import create_app
+from serving.pipelines.stages import Retrieve
+from serving.surfaces import declare
+from serving.surfaces.parts import Parts
 from state.control import EXPERIMENTS, ControlDocument
 from state.entries import EXPERIMENT_ARMS, arm_field
+from state.experiments import SourceName
 from state.records import ArmRow, Impression
 from state.store import Changes
 from state.topics import CONTROL as CONTROL_TOPIC
@@ -90,6 +95,28 @@ async def test_arms_fill_in_what_requests_leave_open(system: System) -> None:
     assert sum(p < 0.9 for p in logged(system).propensities) < 3
     await listed(system, "old", limit=20)
     assert set(logged(system).propensities) == {1.0}
+
+
+async def test_an_arm_does_without_sources(system: System) -> None:
+    """R21"""
+    arms = [ARMS[0], {"name": "less", "parameters": {"without": ["exploration", "context"]}}]
+    await run(system, arms=arms, overrides={"new": "less", "old": "default"})
+    for user, asked in (("old", True), ("new", False)):
+        await listed(system, user)
+        sources = {source for of_item in logged(system).sources for source in of_item}
+        assert ("exploration" in sources) == asked, sources
+
+
+def test_what_an_arm_can_do_without_are_the_sources_that_neither_rules_nor_requests_call_for(system: System) -> None:
+    """R21"""
+    declared = {
+        source.name
+        for pipeline in declare(Parts(*[None] * len(fields(Parts)))).values()  # type: ignore[arg-type]
+        for stage in pipeline.stages
+        if isinstance(stage, Retrieve)
+        for source in stage.sources
+    }
+    assert set(get_args(SourceName)) == declared - {"pinned", "promoted", "consumed", "matching", "text"}
 
 
 async def test_pages_go_on_when_the_arm_changes_between_them(system: System) -> None:
