@@ -63,7 +63,7 @@ SHADOW_SLATES = Family(
 SHADOW_LABELS = Family(
     "shadow_labels",
     "examples",
-    "`lists` of which something was taken: millionths of how well the model in the shadow ranks it, and the order shown",
+    "`lists` with a positive: millionths of how well the model in the shadow ranks it, and the order shown",
     "challenger",
 )
 ARMS = Family(
