@@ -1,5 +1,6 @@
 """`/v1/admin/experiments` over the whole application, and what arms do to lists."""
 
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -193,6 +194,16 @@ async def test_layers_must_not_change_the_same(system: System) -> None:
     await create(system, name="second", layer="else")
     status, problem = await system.call("POST", f"{URL}/second/start", {})
     assert (status, problem["field"]) == (400, "arms[1].parameters.ranker"), problem
+
+
+async def test_who_changes_another_experiment_at_the_same_moment_is_not_turned_away(system: System) -> None:
+    """R21: one document of many; of two starts in one full layer one is refused."""
+    names = [f"e{n}" for n in range(4)]
+    created = await asyncio.gather(*(create(system, name=name, overrides={}) for name in names))
+    assert [status for status, _ in created] == [201] * 4
+    assert sorted(found["name"] for found in (await system.call("GET", URL))[1]["experiments"]) == names
+    started = await asyncio.gather(*(system.call("POST", f"{URL}/{name}/start", {}) for name in names))
+    assert sorted(status for status, _ in started) == [200, 409, 409, 409]
 
 
 async def test_what_is_unknown_or_taken_is_said(system: System) -> None:
