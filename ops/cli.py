@@ -5,6 +5,7 @@ import sys
 import typer
 
 from ops import erasing, evaluate, items, keys, metrics_commands, models, play, rules, traffic_commands, weights
+from ops.backfill import commands as backfill
 from ops.bench import commands as bench
 from ops.experiments import commands as experiments
 from ops.lake import commands as lake
@@ -35,6 +36,7 @@ weights.register(app)
 keys.register(app)
 rules.register(app)
 models.register(app)
+backfill.register(app)
 bench.register(app)
 
 

@@ -58,7 +58,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     n_lists: int
     """That were learned."""
     lineage: Lineage
-    parameters: dict[str, float | int | str] = {}
+    parameters: dict[str, bool | int | float | str] = {}
     metrics: dict[str, dict[str, float]] = {}
     """Segment -> metric -> value, on events that were held out; empty for a snapshot of the live model."""
     beside: dict[str, dict[str, float]] = {}

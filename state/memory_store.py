@@ -5,7 +5,9 @@ Values are encoded, so sharing one is as safe as over Redis. Nothing expires: a 
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
+
+import msgspec
 
 from state.control import ControlDocument, version_field
 from state.entries import CONTROL, CONTROL_HISTORY, OVERLAY, SESSION, USER_PROFILE, Entry, Table
@@ -85,6 +87,19 @@ class MemoryStore:
         if changes.rows:
             for follower in self._followers:
                 follower.put_nowait({table: list(rows) for table, rows in changes.rows.items()})
+
+    def dump(self) -> bytes:
+        """Return all entries and rows; overlays and watermarks are left out."""
+        return msgspec.msgpack.encode((self._entries, self._tables))
+
+    @classmethod
+    def of(cls, dumped: bytes) -> Self:
+        """Return a store that holds what another one dumped. Raise `msgspec.MsgspecError`."""
+        store = cls()
+        store._entries, store._tables = msgspec.msgpack.decode(
+            dumped, type=tuple[dict[str, bytes], dict[str, dict[str, bytes]]]
+        )
+        return store
 
     def _told(self, user_id: str) -> None:
         for watch in self._watches:

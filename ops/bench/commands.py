@@ -40,6 +40,9 @@ _SIZES = "10000,100000,1000000"
 _N_ITEMS, _N_EVENTS = 100_000, 30_000
 _KILLS_AT_PER_S = 500.0
 _CATCH_UP_S = 120.0
+_NO_CLICK_S = 2.0
+"""A list without a click becomes an example after this."""
+_CAPACITY_HELP = "Example: freshet bench capacity --out costs.json && freshet capacity --costs costs.json"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,6 +60,7 @@ def register(app: typer.Typer) -> None:
     bench.command("endless")(endless)
     bench.command("experiment")(experiment)
     bench.command("recovery")(recovery)
+    bench.command("capacity", epilog=_CAPACITY_HELP)(capacity)
     bench.command("all")(run_all)
     app.add_typer(bench, name="bench")
 
@@ -238,6 +242,34 @@ def recovery(
     with _failing_clearly(), _dataset(data) as dataset:
         report = _recovery(dataset, rounds, rate, console)
     _finish([report], as_json)
+
+
+def capacity(
+    data: _Data = None,
+    limit: _Limit = 30_000,
+    seconds: Annotated[float, typer.Option(min=1, help="Of asking for lists.")] = 15.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the costs to this file, for freshet capacity --costs.", dir_okay=False)
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """What one event and one list cost each part, and what that makes for 1, 20 and 200 million daily users."""
+    import msgspec
+
+    from ops.bench import costs as bench
+    from ops.bench.systems import own_system, pids
+    from ops.operating.capacity_command import show
+
+    console = _console()
+    with (
+        _failing_clearly(),
+        _dataset(data) as dataset,
+        own_system(console, attribution_wait_s=_NO_CLICK_S) as settings,
+    ):
+        found = bench.measure(settings, dataset, pids(settings), limit, seconds, console)
+    if out is not None:
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    show(found, as_json=as_json)
 
 
 def run_all(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.operating import rebuild_command
+from ops.operating import capacity_command, rebuild_command
 from ops.operating.away import telling_what_is_away
 from ops.traffic_commands import duration
 
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_DOCTOR_HELP)(doctor)
     app.command(epilog=_REJECTED_HELP)(rejected)
     app.command(epilog=rebuild_command.HELP)(rebuild_command.rebuild)
+    app.command(epilog=capacity_command.HELP)(capacity_command.capacity)
 
 
 def lag(

@@ -15,6 +15,7 @@ from ops.stack.errors import StackError
 from state.entries import (
     EVERYTHING,
     METRIC_WINDOWS,
+    MODEL_CHUNK,
     OVERLAY,
     SHOWN,
     TABLES,
@@ -32,7 +33,7 @@ _ROOM = 2.2
 """Times the memory that is used now: two states, and some for what is written meanwhile."""
 Feedback = tuple[str, str]
 """(user id, event id)"""
-_CARRIED: Collection[Entry[Any]] = (SHOWN, *METRIC_WINDOWS.values())
+_CARRIED: Collection[Entry[Any]] = (SHOWN, MODEL_CHUNK, *METRIC_WINDOWS.values())
 """Beside overlays: what does not follow from the log, and is carried over as it is."""
 
 

@@ -1,9 +1,10 @@
 """One number for all state that follows from the log: two systems that read the same have the same.
 
-Left out, and why: what `learn` writes (it learns under a budget of time, so that two runs differ), overlays and what
-was shown (serving's own, gone once it is applied or old), windows of metrics (copied; the topic `metrics` has them),
-feeds and journals (how rows get to readers), and positions other than stream time. Also what is older than its
-lifetime: Redis drops that by the wall clock, and a rebuild brings it back for a while.
+Left out, and why: what `learn` writes (it learns under a budget of time, so that two runs differ), arms of experiments
+(their flow reads the log again by itself), overlays and what was shown (serving's own, gone once it is applied or old),
+registered models and windows of metrics (copied), feeds and journals (how rows get to readers), and positions other
+than stream time. Also what is older than its lifetime: Redis drops that by the wall clock, and a rebuild brings it back
+for a while.
 """
 
 from collections.abc import Iterator, Mapping

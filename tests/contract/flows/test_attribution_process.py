@@ -4,6 +4,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 
@@ -136,6 +137,25 @@ def test_every_example_is_written_once_when_killed_midway(
         with run_process("flows.attribution", settings) as process:
             assert wait_until(partial(written.is_more_than, len(expected) - 1), PATIENCE), process.log.read_text()
             assert process.stop() == 0
+        assert written.read() == by_id(expected)
+
+
+def test_one_process_becomes_two_and_one_again(make_settings: MakeSettings, run_process: RunProcess) -> None:
+    """R30, R31: each stops before the next ones start, as docs/operations.md asks for; every example is there once."""
+    settings = make_settings(partitions=2)
+    log = [record for record in make_log() if int(record.user_id[1:]) % 4 == 0]
+    reference = Partition.of()
+    expected = reference.read(*log) + reference.reach_ends()
+    produce(settings, log)
+    halves = [settings.model_copy(update={"flow_processes": 2, "flow_index": n}) for n in range(2)]
+    with Written(settings) as written:
+        for part, processes in ((0.2, [settings]), (0.5, halves), (1.0, [settings])):
+            wanted = part * len(expected)
+            with ExitStack() as stack:
+                running = [stack.enter_context(run_process("flows.attribution", one)) for one in processes]
+                enough = wait_until(partial(written.is_more_than, wanted - 1), PATIENCE)
+                assert enough, [process.log.read_text() for process in running]
+                assert [process.stop() for process in running] == [0] * len(running)
         assert written.read() == by_id(expected)
 
 

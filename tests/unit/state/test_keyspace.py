@@ -2,7 +2,8 @@
 
 import pytest
 
-from state.entries import ENTRIES, TABLES, feed_key, journal_key, watermark_key
+from state import entries
+from state.entries import ENTRIES, TABLES, Entry, Table, feed_key, journal_key, watermark_key
 from state.keyspace import owner_of
 
 
@@ -21,3 +22,9 @@ def test_other_keys_are_known_too() -> None:
     ]
     assert owner_of("v0:user:anna:profile") is None
     assert owner_of("v1:table:catalogue:99") is None
+
+
+def test_everything_that_is_declared_is_known() -> None:
+    declared = [value for value in vars(entries).values() if isinstance(value, Entry | Table)]
+    assert len(declared) > 15
+    assert {id(value) for value in declared} <= {id(known) for known in (*ENTRIES, *TABLES)}

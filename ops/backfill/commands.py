@@ -1,0 +1,184 @@
+"""The `freshet backfill` command."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from ops.admin import Json, Note, Url
+
+if TYPE_CHECKING:
+    from ops.backfill.running import Request
+    from ops.backfill.training import Training
+    from state.artifacts import Artifact
+    from state.settings import Settings
+
+_INTERRUPTED = 130
+_NICE = 10
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_HELP = """
+Learn a ranker from the log, apart from what is live, judge it, and register it.
+
+It learns by the code of the live learner, in a process of its own, and writes nothing but the registry. The last part
+of the log is held out: each list is judged before it is learned, beside what the live model thought of it. An
+interrupted run goes on where it was when it is started again with the same options.
+
+Examples:
+
+  freshet backfill --from lake
+
+  freshet backfill --from kafka --since 2026-11-01 --params learning_rate=0.003 --params n_replayed=5 --promote
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("backfill", help=_HELP)(backfill)
+
+
+def backfill(
+    model: Annotated[str, typer.Option(help="Which model: ranker.")] = "ranker",
+    source: Annotated[str, typer.Option("--from", help="lake or kafka")] = "lake",
+    since: Annotated[str | None, typer.Option(help="Events from this date or time (ISO, UTC) on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Events before this date or time.")] = None,
+    params: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, several times for several.", show_default=False)
+    ] = None,
+    held_out: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of the time, the last, that is judged first.")
+    ] = 0.2,
+    promote: Annotated[bool, typer.Option(help="Let it rank, unless it is worse than what does.")] = False,
+    force: Annotated[bool, typer.Option(help="Let it rank even if it is worse.")] = False,
+    restart: Annotated[bool, typer.Option(help="Begin again, whatever an interrupted run has kept.")] = False,
+    note: Note = "",
+    as_json: Json = False,
+    url: Url = None,
+) -> None:
+    """Learn, judge, register."""
+    for name in _ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    if model != "ranker":
+        raise typer.BadParameter(f"expected ranker, got {model!r}", param_hint="--model")
+    if source not in ("lake", "kafka"):
+        raise typer.BadParameter(f"expected lake or kafka, got {source!r}", param_hint="--from")
+    from online_models.revision import revision
+    from ops.backfill.running import Request, forget
+    from ops.backfill.training import parsed
+    from ops.stack.home import local_settings
+
+    try:
+        parameters = parsed(params or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--params") from None
+    request = Request(
+        source=source,
+        since_ms=_ms(since, "--since"),
+        until_ms=_ms(until, "--until"),
+        held_out=held_out,
+        parameters=parameters,
+        code=revision(),
+    )
+    settings = local_settings()
+    folder = settings.home / "backfill"
+    if restart:
+        forget(request, folder)
+    os.nice(_NICE)  # what is live goes first
+    training, artifact = _learned(request, settings, folder, note, as_json)
+    _tell(training, artifact, as_json)
+    if promote or force:
+        _promote(artifact, training.held_out.objection(), force, note, url)
+
+
+def _learned(
+    request: "Request", settings: "Settings", folder: Path, note: str, quiet: bool
+) -> "tuple[Training, Artifact]":
+    from confluent_kafka import KafkaException
+    from rich.console import Console
+
+    from ops.backfill.registering import artifact_of, live_ranking
+    from ops.backfill.running import InterruptedRunError, NothingToLearnError, forget, run
+    from ops.backfill.sources import KafkaSource, LakeSource
+    from ops.interrupts import interruptible
+    from ops.lake.query import LakeError
+    from ops.replay import progress_bar
+    from state.artifacts import ArtifactError
+    from state.redis_store import RedisStore
+    from state.registry import Registry, RegistryError, UnknownModelError
+    from state.store import StoreUnavailableError
+
+    registry = Registry(settings.models_root)
+    console = Console(stderr=True)
+    try:
+        live = live_ranking(RedisStore(settings), registry)
+        with (
+            interruptible() as stop,
+            (LakeSource if request.source == "lake" else KafkaSource)(settings) as log,
+            progress_bar(None if quiet else console) as bar,
+        ):
+            task = bar.add_task("messages", total=None, rate="")
+            training = run(
+                request, log, live, folder, stop, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+            begins = {f"{topic}/{partition}": begin for (topic, partition), (begin, _) in log.bounds().items()}
+        artifact = artifact_of(training, begins, note)
+        registry.put(artifact)
+    except InterruptedRunError as error:
+        typer.echo(f"freshet backfill: interrupted {error}; start it again to go on", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    except NothingToLearnError as error:
+        _fail(str(error))
+    except (LakeError, KafkaException, RegistryError, UnknownModelError, ArtifactError) as error:
+        _fail(str(error))
+    except StoreUnavailableError as error:
+        _fail(f"what ranks now cannot be read from Redis: {error}; is the system running? See freshet status.")
+    forget(request, folder)
+    return training, artifact
+
+
+def _tell(training: "Training", artifact: "Artifact", as_json: bool) -> None:
+    import msgspec
+
+    from ops.models import metrics_table
+
+    manifest, held_out = artifact.manifest, training.held_out
+    objection = held_out.objection()
+    if as_json:
+        built = {"manifest": msgspec.to_builtins(manifest), "objection": objection}
+        typer.echo(msgspec.json.encode(built))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"{manifest.name} is registered: {manifest.n_lists} lists learned, {len(held_out)} held out")
+    if manifest.metrics:
+        console.print(metrics_table(manifest.metrics, manifest.beside))
+    console.print(f"worse than what ranks: {objection}" if objection else "not worse than what ranks", highlight=False)
+
+
+def _promote(artifact: "Artifact", objection: str | None, force: bool, note: str, url: str | None) -> None:
+    from ops.admin import AdminApi
+
+    name = artifact.manifest.name
+    if objection is not None and not force:
+        typer.echo(f"{name} is not promoted: {objection}. --force promotes it all the same.", err=True)
+        return
+    answer = AdminApi("models").call("POST", f"/{name}/promote", url, {"note": note or "backfill"})
+    typer.echo(f"version {answer['version']}: {answer['ranker']} ranks", err=True)
+
+
+def _ms(text: str | None, option: str) -> int | None:
+    from datetime import UTC, datetime
+
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected 2026-11-24 or 2026-11-24T10:00, got {text!r}", param_hint=option) from None
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _fail(reason: str) -> NoReturn:
+    typer.echo(f"freshet backfill: {reason}", err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,233 @@
+"""Learns a log by the code of the live learner, and judges the ranker on the log's last part before learning it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from online_models.engine import inputs
+from online_models.engine.defaults import default_weights
+from online_models.engine.items import N_EVENTS
+from online_models.engine.listwise import ListwiseRanker
+from online_models.evaluation.held_out import HeldOut, JudgedList, chances_of
+from online_models.learner import Learner
+from online_models.outcomes import INTERACTIONS, is_positive
+from online_models.ranking import Ranking
+from ops.backfill.sources import Message
+from state.entries import CATALOGUE, LEARNER_USER
+from state.memory_store import MemoryStore
+from state.records import CleanEvent, Example, Item
+from state.store import Changes
+from state.validation import ERASE
+
+_RUN = 1024
+"""Events that are learned together, at most."""
+_KEPT_MS = 3_600_000
+"""Lists that were served so shortly before the held-out part may have their outcome in it."""
+
+
+class Parameters(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What may be chosen of the learner. The defaults are those of the live one."""
+
+    learning_rate: float = 0.0015
+    decay: float = 0.01
+    n_negatives: int = 40
+    n_replayed: int = 3
+    n_averaged: int = 2000
+    seed: int = 0
+    start: Literal["default", "none"] = "default"
+    """The weights to begin with: those that ship, or none."""
+    organic: bool = True
+    """Whether positives that no request explains are learned, each from the list of its moment. The live learner has
+    time for a share of them."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What is learned, and from when on it is judged first. Two runs of one plan learn the same."""
+
+    source: Literal["lake", "kafka"]
+    since_ms: int
+    until_ms: int
+    """Events before this."""
+    held_out_ms: int
+    """Stream time from which on lists are judged before they are learned."""
+    ends: dict[str, int]
+    """`<topic>/<partition>` -> the offset behind the last."""
+    parameters: Parameters
+    code: str
+    """See `online_models.revision`."""
+
+
+class Training:
+    """One run."""
+
+    def __init__(self, plan: Plan, live: Ranking, store: MemoryStore, n_max_users: int = 100_000) -> None:
+        """`store`: with the catalogue, or what an earlier run of this plan has dumped."""
+        chosen = plan.parameters
+        self.plan = plan
+        self._live = live
+        self._store = store
+        ranker = ListwiseRanker(
+            inputs.N_INPUTS,
+            n_negatives=chosen.n_negatives,
+            n_replayed=chosen.n_replayed,
+            learning_rate=chosen.learning_rate,
+            decay=chosen.decay,
+            n_averaged=chosen.n_averaged,
+            seed=chosen.seed,
+        )
+        if chosen.start == "default":
+            ranker.load(default_weights(), inputs.NAMES)
+        self.learner = Learner(
+            max_users=n_max_users,
+            organic_share=1.0 if chosen.organic else 0.0,
+            replay_share=1.0,
+            seed=chosen.seed,
+            ranker=ranker,
+        )
+        self.learner.restore(store)
+        for item_id, item in store.scan_rows(CATALOGUE):
+            if self.learner.items.get(item_id) is None:
+                self.learner.learn_item(item_id, item)
+        self.held_out = HeldOut()
+        self.n_served_by_others = 0
+        """Held-out lists of which it is not logged what the live model thought: its weights of now are asked."""
+        self._run: list[CleanEvent] = []
+        self._served: dict[str, list[float]] = {}
+
+    def take(self, message: Message) -> None:
+        """Learn one message of the log; judge first, in the held-out part."""
+        record = message.record
+        if not self.plan.since_ms <= record.ts < self.plan.until_ms:
+            return
+        judging = message.stream_ts >= self.plan.held_out_ms
+        if isinstance(record, CleanEvent):
+            if judging:
+                self.finish()
+                self._judge_event(record)
+            self._run.append(record)
+            if judging or len(self._run) >= _RUN:
+                self.finish()
+        elif isinstance(record, Example):
+            self.finish()
+            if judging:
+                self._judge_example(record)
+            self.learner.learn_example(record)
+        elif message.stream_ts >= self.plan.held_out_ms - _KEPT_MS:
+            self._served[record.request_id] = record.scores
+
+    def finish(self) -> None:
+        """Learn what was put together."""
+        if not self._run:
+            return
+        self._restore_users(event.user_id for event in self._run)
+        self.learner.learn_events(self._run)
+        self._run.clear()
+
+    def may_pause(self, message: Message) -> bool:
+        """Whether a run may go on from here: not once something is judged, which is done at one go."""
+        return message.stream_ts < self.plan.held_out_ms - _KEPT_MS
+
+    def dump(self) -> bytes:
+        """Return the state from which a run of the same plan goes on."""
+        self.finish()
+        changes = Changes()
+        self.learner.write(changes)
+        self._store.commit(changes)
+        self.learner.written()
+        return self._store.dump()
+
+    def weights(self) -> bytes:
+        """Return what was learned."""
+        self.finish()
+        return self.learner.ranker.weights(inputs.NAMES)
+
+    def _restore_users(self, user_ids: Iterable[str]) -> None:
+        missing = self.learner.missing_users(user_ids)
+        if missing:
+            rows = self._store.get_many(LEARNER_USER, missing)
+            self.learner.restore_users(dict(zip(missing, rows, strict=True)))
+
+    def _judge_event(self, event: CleanEvent) -> None:
+        """Judge the list of the moment of a positive that no request explains."""
+        if event.request_id is not None or event.item_id is None or event.type not in INTERACTIONS:
+            return
+        learner = self.learner
+        slot = learner.items.get(event.item_id)
+        if event.type == ERASE or slot is None or not is_positive(event.type, event.value, event.context):
+            return
+        self._restore_users([event.user_id])
+        history = learner.users.of(event.user_id)
+        slate = learner.slate(history, event.ts / 1000.0, learner.repeats)
+        labels = slate.slots == slot
+        if not labels.any() or len(labels) < 2:
+            return  # it was no candidate: nothing ranks it
+        judged = JudgedList(
+            user=event.user_id,
+            labels=labels,
+            items=[str(learner.items.item_id(candidate)) for candidate in slate.slots.tolist()],
+            served=False,
+            user_events=int(history.n),
+            item_events=int(learner.columns.items.counts[slot, N_EVENTS]),
+        )
+        challenger = learner.ranker.predict_many(slate.inputs)
+        self.held_out.add(judged, chances_of(challenger), chances_of(self._live.score(slate.inputs)))
+
+    def _judge_example(self, example: Example) -> None:
+        """Judge a list as it was served; the live model by the scores that were logged with it."""
+        n = len(example.items)
+        if example.reason == "organic" or example.feature_set != inputs.FEATURE_SET:
+            return
+        if len(example.features) != 4 * (n + 1) * inputs.N_INPUTS:
+            return
+        values = np.frombuffer(example.features, np.float32).reshape(n + 1, inputs.N_INPUTS)
+        labels = np.array(example.labels) == 1
+        if labels.all() or not labels.any() or not np.isfinite(values).all():
+            return
+        learner = self.learner
+        self._restore_users([example.user_id])
+        slot = learner.items.get(example.items[int(np.argmax(labels))])
+        history = learner.users.get(example.user_id)
+        judged = JudgedList(
+            user=example.user_id,
+            labels=labels,
+            items=example.items,
+            served=True,
+            user_events=0 if history is None else int(history.n),
+            item_events=0 if slot is None else int(learner.columns.items.counts[slot, N_EVENTS]),
+        )
+        challenger = learner.ranker.predict_many(values[:n], values[n])
+        logged = self._served.get(example.request_id or "")
+        if logged is not None and len(logged) == n and min(logged) > 0.0:
+            chances = np.array(logged) / sum(logged)
+        else:
+            self.n_served_by_others += 1
+            chances = chances_of(self._live.score(values[:n], values[n]))
+        self.held_out.add(judged, chances_of(challenger), chances)
+
+
+def store_of(catalogue: Mapping[str, Item]) -> MemoryStore:
+    """Return a store to begin with."""
+    changes = Changes()
+    for item_id, item in catalogue.items():
+        changes.upsert(CATALOGUE, item_id, item)
+    store = MemoryStore()
+    store.commit(changes)
+    return store
+
+
+def parsed(pairs: list[str]) -> Parameters:
+    """Return parameters from `name=value`. Raise `ValueError` that names what is wrong."""
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise ValueError(f"expected name=value, got {pair!r}")
+        given[name] = value
+    try:
+        return msgspec.convert(given, Parameters, strict=False)
+    except msgspec.ValidationError as error:
+        names = ", ".join(Parameters.__struct_fields__)
+        raise ValueError(f"{error}; there are: {names}") from None

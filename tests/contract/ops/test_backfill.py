@@ -1,0 +1,99 @@
+"""`freshet backfill` from a real Kafka and from the lake that a real flow wrote: the same model, and nothing else."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import redis
+from confluent_kafka import Producer
+
+from flows.lake_store import files, stored_table
+from flows.lake_tables import TABLES
+from ops.backfill.sources import KafkaSource, LakeSource, Served, merged
+from ops.stack.children import Child, environment, wait_until
+from state.records import Impression
+from state.registry import Registry
+from state.settings import Settings
+from state.topics import ITEMS, PARTITIONER
+from tests.unit.ops.backfill.log import FakeLog
+
+RunProcess = Callable[..., AbstractContextManager[Child]]
+MakeSettings = Callable[..., Settings]
+_WAIT = timedelta(seconds=60)
+
+
+def fill(settings: Settings, log: FakeLog) -> None:
+    producer = Producer({"bootstrap.servers": settings.kafka_brokers, "partitioner": PARTITIONER})
+    for item in log.items.values():
+        producer.produce(ITEMS.full_name(settings), msgspec.json.encode(item), item.item_id)
+    for (topic, partition), records in log.records.items():
+        name = ".".join(("freshet", settings.namespace, topic))
+        for record in records.values():
+            if isinstance(record, Served):
+                n = len(record.scores)
+                record = Impression(
+                    record.request_id,
+                    "u",
+                    record.ts,
+                    "home",
+                    ["i"] * n,
+                    record.scores,
+                    [[]] * n,
+                    [1.0] * n,
+                    b"",
+                    "",
+                    "m",
+                    "1",
+                )
+            producer.produce(name, msgspec.msgpack.encode(record), b"u", partition=partition)
+    assert producer.flush(30) == 0
+
+
+def n_rows(settings: Settings) -> int:
+    stored = [stored_table(settings.lake_root, table) for table in TABLES]
+    return sum(file.n_rows for table in stored if table is not None for file in files(table))
+
+
+def backfill(settings: Settings, source: str) -> Any:
+    """Return the manifest of what was learned, in a process of its own: it lowers its priority."""
+    argv = [sys.executable, "-m", "ops", "backfill", "--json", "--from", source]
+    done = subprocess.run(argv, env=environment(settings), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["manifest"]
+
+
+def test_the_same_model_from_kafka_and_from_the_lake(make_settings: MakeSettings, run_process: RunProcess) -> None:
+    """R19: one order of the log wherever it is read from; no key of the live state is written."""
+    settings, log = make_settings(partitions=2, lake_delay_s=0.2), FakeLog(300)
+    fill(settings, log)
+    n_expected = len(log.items) + sum(map(len, log.records.values()))
+    with run_process("flows.lake", settings) as process:
+        assert wait_until(lambda: n_rows(settings) == n_expected, _WAIT)
+        assert process.stop() == 0
+    with KafkaSource(settings) as kafka, LakeSource(settings) as lake:
+        assert kafka.catalogue() == lake.catalogue() == log.items
+        assert kafka.span() == lake.span() == log.span()
+        ends = {where: end for where, (_, end) in kafka.bounds().items()}
+        from_kafka, from_lake = list(merged(kafka, {}, ends)), list(merged(lake, {}, ends))
+        assert len(from_kafka) == n_expected - len(log.items)
+        assert [message[:4] for message in from_kafka] == [message[:4] for message in from_lake]
+        for one, other in zip(from_kafka, from_lake, strict=True):
+            if not isinstance(one.record, Served):
+                assert one.record == other.record
+    before = keys(settings)
+    manifests = [backfill(settings, source) for source in ("kafka", "lake")]
+    assert keys(settings) == before
+    names = [manifest["name"] for manifest in manifests]
+    assert names[0][-4:] == names[1][-4:]  # the beginning of the weights' checksum
+    assert manifests[0]["metrics"] == manifests[1]["metrics"]
+    assert set(Registry(settings.models_root).names()) == set(names)
+
+
+def keys(settings: Settings) -> dict[bytes, bytes]:
+    client = redis.Redis.from_url(settings.redis_url)
+    return {key: client.dump(key) or b"" for key in client.scan_iter(f"*{settings.namespace}*")}
