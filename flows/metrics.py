@@ -12,11 +12,14 @@ from quixstreams import Application
 from flows.metrics_sink import WindowSink, read
 from flows.process import collect_garbage_rarely, configure_logging
 from flows.quix import BatchApplication, application, topic
+from flows.shadowing import Shadow, WithShadow
 from flows.slate_log import SlateLog
 from flows.tallies import TallyEvents, TallyLabels, TallyRejected, TallySlates
 from flows.telemetry import expose
 from flows.windowed_sums import GRACE
+from state.metrics import SHADOW_LABELS, SHADOW_SLATES
 from state.redis_store import RedisStore
+from state.registry import Registry
 from state.settings import Settings
 from state.topics import CLEAN, EXAMPLES, IMPRESSIONS, REJECTED
 
@@ -31,12 +34,13 @@ def build(settings: Settings) -> Application:
         settings, FLOW, commit_interval_s=0.5, poll_timeout_s=0.25, exactly_once=True, kind=BatchApplication
     )
     store = RedisStore(settings)
+    shadow = Shadow(store, Registry(settings.models_root))
     slates = SlateLog(settings, f"{settings.group_id(FLOW)}-slates-{settings.instance}")
     for source, tally in (
         (CLEAN, TallyEvents(slates, window_ms=round(1000 * settings.attribution_window_s))),
         (REJECTED, TallyRejected()),
-        (IMPRESSIONS, TallySlates()),
-        (EXAMPLES, TallyLabels()),
+        (IMPRESSIONS, WithShadow(TallySlates(), SHADOW_SLATES, shadow)),
+        (EXAMPLES, WithShadow(TallyLabels(), SHADOW_LABELS, shadow)),
     ):
         batches = app.dataframe(topic(app, settings, source))
         # KafkaBatch

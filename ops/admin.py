@@ -3,9 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    import httpx
 
 TIMEOUT_S = 60.0
 Url = Annotated[
@@ -28,27 +31,22 @@ class AdminApi:
         """Return the answer's JSON. Raise `typer.Exit` after a problem was told."""
         import httpx
 
-        from ops.http_client import authorization
-        from ops.stack.status import address
-        from state.settings import Settings
-
-        base = url or address(Settings())
+        base = url or _here()
         try:
-            answer = httpx.request(
-                method,
-                f"{base.rstrip('/')}/v1/admin/{self._part}{path}",
-                json=body,
-                params=params,
-                headers=authorization(),
-                timeout=TIMEOUT_S,
-            )
+            answer = self._request(method, path, base, body, params)
         except httpx.HTTPError as error:
             raise self._failed(f"{base} does not answer ({error}); is it running? See freshet status.") from None
-        if answer.is_error:
-            problem = answer.json() if "json" in answer.headers.get("content-type", "") else {}
-            raise self._failed(str(problem.get("detail") or answer.text or answer.status_code))
-        found: dict[str, Any] = answer.json()
-        return found
+        return self._content(answer)
+
+    def find(self, path: str, url: str | None) -> dict[str, Any] | None:
+        """Return what is there, None where there is nothing or nobody answers; else as `call`."""
+        import httpx
+
+        try:
+            answer = self._request("GET", path, url or _here())
+        except httpx.HTTPError:
+            return None
+        return None if answer.status_code == httpx.codes.NOT_FOUND else self._content(answer)
 
     def read(self, file: Path) -> Any:
         """Return the JSON of a file, of standard input for `-`. Raise `typer.Exit` after a problem was told."""
@@ -80,9 +78,39 @@ class AdminApi:
         """Put an earlier version in force again; return the new one."""
         return self.call("POST", "/rollback", url, {"note": note} | ({} if to is None else {"to": to}))
 
+    def _request(
+        self, method: str, path: str, base: str, body: object = None, params: dict[str, str] | None = None
+    ) -> "httpx.Response":
+        import httpx
+
+        from ops.http_client import authorization
+
+        return httpx.request(
+            method,
+            f"{base.rstrip('/')}/v1/admin/{self._part}{path}",
+            json=body,
+            params=params,
+            headers=authorization(),
+            timeout=TIMEOUT_S,
+        )
+
+    def _content(self, answer: "httpx.Response") -> dict[str, Any]:
+        if answer.is_error:
+            problem = answer.json() if "json" in answer.headers.get("content-type", "") else {}
+            raise self._failed(str(problem.get("detail") or answer.text or answer.status_code))
+        found: dict[str, Any] = answer.json()
+        return found
+
     def _failed(self, reason: str) -> typer.Exit:
         typer.echo(f"freshet {self._part}: {reason}", err=True)
         return typer.Exit(1)
+
+
+def _here() -> str:
+    from ops.stack.status import address
+    from state.settings import Settings
+
+    return address(Settings())
 
 
 def when(ts: int) -> str:

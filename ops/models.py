@@ -69,7 +69,7 @@ Examples:
 """
 _SHADOW = """
 Let a model score a share of the served lists once more, beside serving. Nobody is shown what it says; how far it
-agrees, and how good it would be, are metrics: `freshet metrics tail --family shadow`.
+agrees, and how good it would be, are metrics: `freshet metrics tail --metric shadow_kendall --by challenger`.
 
 Examples:
 

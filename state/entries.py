@@ -114,7 +114,7 @@ OVERLAY = Entry("v1:user:{id}:overlay", CleanEvent, ttl=timedelta(days=30))
 # serving -> serving, for lists that rotate
 SHOWN = Entry("v1:user:{id}:shown", Shown, ttl=timedelta(days=7))
 
-# serving -> serving, flows.shadow: registered models in use; id: `state.artifacts.chunk_id`
+# serving -> serving, flows.metrics: registered models in use; id: `state.artifacts.chunk_id`
 MODEL_CHUNK = Entry("v1:model:{id}", ModelChunk, ttl=timedelta(days=30))
 
 # flows.metrics -> serving; width (ms) -> entry, by `metric_window_id`

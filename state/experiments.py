@@ -17,6 +17,12 @@ MAX_EXPERIMENTS = 200
 MAX_EXPERIMENTS_BYTES = 1024 * 1024
 
 
+SourceName = Literal[
+    "covisitation", "session", "collaborative", "trending", "content", "exploration", "taste", "context", "popular"
+]
+"""Candidate sources that lists can do without; others bring what rules or the request call for."""
+
+
 class ArmRules(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True):
     """Parts of the rules that an arm has instead of those in force. Blocks and policies hold for everybody."""
 
@@ -42,6 +48,8 @@ class ArmParameters(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     """What orders the candidates."""
     model: RankerName | UnsetType = UNSET
     """The ranker's version: a registered model, or `online`."""
+    without: Annotated[list[SourceName], Meta(max_length=16)] | UnsetType = UNSET
+    """Candidate sources that are not asked."""
     rules: ArmRules | UnsetType = UNSET
 
 

@@ -54,6 +54,18 @@ LABELS = Family(
     "what the ranker is told of lists: `positives`, `negatives`, `rank_N` of positives (the first is 1)",
     "surface, arm, surface and arm",
 )
+SHADOW_SLATES = Family(
+    "shadow",
+    "impressions",
+    "lists that the model in the shadow scored, too: `lists`, and millionths of its agreement with what was served",
+    "challenger",
+)
+SHADOW_LABELS = Family(
+    "shadow_labels",
+    "examples",
+    "`lists` with a positive: millionths of how well the model in the shadow ranks it, and the order shown",
+    "challenger",
+)
 ARMS = Family(
     "arms",
     "impressions, examples",
@@ -68,7 +80,7 @@ ALARMS = Family(
 )
 WINDOWED = (EVENTS, REJECTED, SLATES, SCORES, EXPOSURE, OUTCOMES, LABELS)
 """Summed by `flows.metrics`, and kept in Redis for the dashboard."""
-FAMILIES = (*WINDOWED, ARMS, ALARMS)
+FAMILIES = (*WINDOWED, SHADOW_SLATES, SHADOW_LABELS, ARMS, ALARMS)
 
 MAX_RANK = 50
 """Positives that stood lower are summed in `rank_50`."""
@@ -206,6 +218,15 @@ _ENGAGED = "outcomes.click + outcomes.view + outcomes.like + outcomes.save + out
 _REFUSED = "outcomes.hide + outcomes.dislike"
 _LABELS = "labels.positives + labels.negatives"
 
+
+def _of_shadow(name: str) -> Ratio:
+    return Ratio(f"shadow.{name}", "shadow.lists", 1e-6)
+
+
+def _of_labels(name: str) -> Ratio:
+    return Ratio(f"shadow_labels.{name}", "shadow_labels.lists", 1e-6)
+
+
 METRICS: tuple[Metric, ...] = (
     Metric("events", "events", "valid events", Total("events.*")),
     Metric("clicks_all", "events", "clicks, also on lists that we did not make", Total("events.click")),
@@ -232,6 +253,16 @@ METRICS: tuple[Metric, ...] = (
     Metric("mrr", "1", "mean reciprocal rank of positives", MeanReciprocalRank()),
     Metric("items_shown", "items", "different items shown", ItemsShown()),
     Metric("gini", "1", "how unevenly the shown items are shown", Gini()),
+    Metric("shadow_lists", "lists", "lists that the model in the shadow scored", Total("shadow.lists")),
+    Metric("shadow_kendall", "1", "Kendall's tau with the order by score", _of_shadow("kendall")),
+    Metric("shadow_spearman", "1", "Spearman's rank correlation with it", _of_shadow("spearman")),
+    Metric("shadow_overlap10", "share", "first ten that are the same", _of_shadow("overlap10")),
+    Metric("shadow_distance", "share", "chance that is given to other items", _of_shadow("distance")),
+    Metric("shadow_log_loss", "1", "its log loss on what was taken of shown lists", _of_labels("log_loss")),
+    Metric("shadow_auc", "1", "how often it scores what was taken above what was not", _of_labels("auc")),
+    Metric("shadow_ndcg10", "1", "NDCG@10 of its order of shown lists", _of_labels("ndcg10")),
+    Metric("shown_auc", "1", "as `shadow_auc`, of the order that was shown", _of_labels("shown_auc")),
+    Metric("shown_ndcg10", "1", "as `shadow_ndcg10`, of the order that was shown", _of_labels("shown_ndcg10")),
     Metric("score_p10", "1", "score that 10 % of shown items are below", ScoreQuantile(0.1)),
     Metric("score_p50", "1", "median score of shown items", ScoreQuantile(0.5)),
     Metric("alarms", "alarms", "of experiments: broken splits, and arms that were stopped", Total("alarms.*")),

@@ -28,6 +28,8 @@ class Choice:
     ranker: Literal["model", "popularity"] = "model"
     model: str | None = None
     """The ranker's version; None: the one that ranks for everybody."""
+    without: frozenset[str] = frozenset()
+    """Candidate sources that are not asked."""
     rules: dict[str, Any] = field(default_factory=dict)
     """Part of the rules document -> what it is instead."""
 
@@ -101,7 +103,8 @@ class ActiveExperiments:
                 rules |= _said(given.rules)
         parameters.pop("rules", None)
         ranker, model = parameters.pop("ranker", "model"), parameters.pop("model", None)
-        return Choice(dict(arms), parameters, ranker, model, rules)
+        without = frozenset(parameters.pop("without", ()))
+        return Choice(dict(arms), parameters, ranker, model, without, rules)
 
 
 def with_parts(rules: ActiveRules, changed: dict[str, Any]) -> ActiveRules:

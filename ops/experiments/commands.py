@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ops.admin import Url
 from ops.experiments import life
 
 _INTERRUPTED = 130
@@ -28,11 +29,12 @@ def register(app: typer.Typer) -> None:
 def analyze(
     name: Annotated[str, typer.Argument(help="The experiment's name, as impressions carry it.")],
     control: Annotated[
-        str | None, typer.Option(help="The arm to compare with. [default: the first by name]", show_default=False)
+        str | None,
+        typer.Option(help="The arm to compare with. [default: as planned, else the first by name]", show_default=False),
     ] = None,
     share: Annotated[
         list[str] | None,
-        typer.Option(help="ARM=WEIGHT, once for each arm, where arms are not of one size.", show_default=False),
+        typer.Option(help="ARM=WEIGHT, once for each arm. [default: as planned, else equal]", show_default=False),
     ] = None,
     alpha: Annotated[float, typer.Option(help="Intervals miss the truth at most so often.")] = 0.05,
     since: Annotated[str | None, typer.Option(help="Only this date (2026-11-24) and later.")] = None,
@@ -40,11 +42,13 @@ def analyze(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG).", show_default=False)] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page.", show_default=False)] = None,
+    url: Url = None,
 ) -> None:
     """Compare an experiment's arms by all metrics, from the lake.
 
     Intervals hold whenever and however often you look. Users are the unit; what they did before the experiment narrows
-    the intervals. Exit code 3: the arms have not the users that they should have, and nothing can be concluded.
+    the intervals. What was planned is asked of the API, if it answers. Exit code 3: the arms have not the users that
+    they should have, and nothing can be concluded.
     """
     from rich import get_console
 
@@ -56,6 +60,9 @@ def analyze(
     shares = _shares(share or [])
     if not 0.0 < alpha < 0.5:
         raise typer.BadParameter(f"expected a number between 0 and 0.5, got {alpha}", param_hint="--alpha")
+    plan = life.planned(checked, url) if control is None or shares is None else None
+    if plan is not None:
+        control, shares = control or plan[0], shares or plan[1]
     console = get_console()
     try:
         with opened(local_settings(), since, until) as lake:

@@ -179,6 +179,19 @@ def rollback(
     typer.echo(f"version {answer['version']} is in force, with the experiments of version {answer['restores']}")
 
 
+def planned(name: str, url: str | None) -> tuple[str, dict[str, float]] | None:
+    """Return an experiment's control and the weights of its arms, None where no API knows it."""
+    answer = _api.find(f"/{name}", url)
+    return None if answer is None else _sides(answer["experiment"])
+
+
+def _sides(experiment: dict[str, Any]) -> tuple[str, dict[str, float]]:
+    """Return the control and the weights of the arms that are given to users: of others the split tells nothing."""
+    stopped = experiment.get("stopped_arms", {})
+    weights = {arm["name"]: arm.get("weight", 1.0) for arm in experiment["arms"] if arm["name"] not in stopped}
+    return experiment["arms"][0]["name"], weights
+
+
 def _show_figures(experiment: dict[str, Any], sums: dict[str, dict[str, int]], n_switched: int) -> None:
     """Show what the arms did against control, as guardrails see it."""
     from rich.console import Console
@@ -186,10 +199,9 @@ def _show_figures(experiment: dict[str, Any], sums: dict[str, dict[str, int]], n
     from ops.experiments import report
 
     console = Console()
-    control = experiment["arms"][0]["name"]
-    weights = {arm["name"]: arm.get("weight", 1.0) for arm in experiment["arms"]}
+    control, shares = _sides(experiment)
     try:
-        found = report.of_sums(experiment["name"], sums, n_switched, control, weights)
+        found = report.of_sums(experiment["name"], sums, n_switched, control, shares)
     except report.NothingMeasuredError as error:
         console.print(f"no comparison yet: {error}", highlight=False)
         return

@@ -13,6 +13,7 @@ from msgspec import Struct
 from online_models.experiments.arm_sums import USERS
 from online_models.experiments.effects import (
     Effect,
+    SampleRatio,
     compare,
     compare_estimates,
     estimate_sums,
@@ -81,10 +82,13 @@ def make(
     measured: Measured,
     by_day: list[Day],
     control: str | None = None,
-    shares: dict[str, float] | None = None,
+    shares: Mapping[str, float] | None = None,
     alpha: float = 0.05,
 ) -> Report:
-    """Compare each arm with control, by every metric. `shares`: of the users that each arm is to have; else equal.
+    """Compare each arm with control, by every metric.
+
+    `shares` are those of the users that arms are to have, equal ones if not given. What is not among them, such as an
+    arm that was stopped, is compared, and left out of the sample ratio.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def of_sums(
     sums: Mapping[str, Mapping[str, int]],
     n_switched: int,
     control: str,
-    shares: dict[str, float] | None = None,
+    shares: Mapping[str, float] | None = None,
     alpha: float = 0.05,
 ) -> Report:
     """Compare arms by what the flow `experiments` has summed; see `make`. What users did before narrows nothing."""
@@ -140,12 +144,14 @@ def _report(
     n_users: dict[str, int],
     n_switched: int,
     by_day: list[Day],
-    shares: dict[str, float] | None,
+    shares: Mapping[str, float] | None,
     alpha: float,
 ) -> Report:
     corrected = holm({f"{metric} {arm}": effect.p_value for (metric, arm), effect in effects.items()})
-    wanted = [(shares or {}).get(arm, 1.0) for arm in n_users]
-    ratio = sample_ratio(list(n_users.values()), [share / sum(wanted) for share in wanted])
+    wanted = {arm: 1.0 if shares is None else shares[arm] for arm in n_users if shares is None or arm in shares}
+    ratio = SampleRatio(1.0, 1.0)
+    if len(wanted) > 1:
+        ratio = sample_ratio([n_users[arm] for arm in wanted], [w / sum(wanted.values()) for w in wanted.values()])
     return Report(
         experiment=name,
         control=control,

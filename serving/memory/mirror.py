@@ -28,6 +28,8 @@ _FIRST_SLICE_ROWS = 64
 _MOST_SLICE_ROWS = 4096
 _RETRY_S = 0.25
 _CLOCK_EVERY_S = 0.25
+_TOLERATED_LATE_CLOCKS = 3
+"""In a row. To follow anew is to load everything, which under load makes the next answer late, too."""
 _REBUILD_PATIENCE_S = 600.0
 _SAVE_EVERY_S = 30.0
 _SAVE_SHARE = 0.02
@@ -55,6 +57,7 @@ class Mirror:
         self._stream_ms = 0
         self._confirmed_at = time.monotonic()
         self._clock_read_at = float("-inf")
+        self._n_late_clocks = 0
         self._rebuilding_since: float | None = None
         self._unsaved = False
         self._written: OrderedDict[str, Item] = OrderedDict()
@@ -217,7 +220,14 @@ class Mirror:
     async def _read_clock(self) -> None:
         now = time.monotonic()
         if now - self._clock_read_at >= _CLOCK_EVERY_S:
-            marks = await self._store.watermarks("features")
+            try:
+                marks = await self._store.watermarks("features")
+            except StoreUnavailableError:
+                self._n_late_clocks += 1
+                if self._n_late_clocks > _TOLERATED_LATE_CLOCKS:
+                    raise
+                return
+            self._n_late_clocks = 0
             self._stream_ms = max((mark.stream_ts for mark in marks.values()), default=0)
             self._clock_read_at = now
 

@@ -111,6 +111,8 @@ class Slate:
     """Experiment -> the user's arm."""
     ranker: Literal["model", "popularity"] = "model"
     """What orders the candidates."""
+    without: Collection[str] = ()
+    """Candidate sources that are not asked."""
     ranking: Ranking | None = None
     """The ranker's version for all of this list; None, until it is scored: the online one as it is then."""
     reasons: list[str] = field(default_factory=list)

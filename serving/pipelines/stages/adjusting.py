@@ -58,7 +58,7 @@ class Adjust:
 
 class InContext:
     """What is taken more on the device, in the region and at the time of the request gets a higher score: for a new
-    user, of whom nothing else is known, or for everybody.
+    user, of whom nothing else is known, or for everybody; wherever popularity orders, as on the surface `popular`.
     """
 
     name = "context"
@@ -69,7 +69,7 @@ class InContext:
         self._everybody = everybody
 
     def run(self, slate: Slate) -> None:
-        if slate.last is not None or not (self._everybody or slate.is_new_user):
+        if slate.last is not None or not (self._everybody or slate.is_new_user or slate.ranker == "popularity"):
             return
         candidates = slate.candidates
         lifts = slate.replica.lifts(slate.situation, candidates.slots, slate.now_ms)

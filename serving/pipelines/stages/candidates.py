@@ -87,7 +87,7 @@ class Retrieve:
     deadline_ms = 20.0
 
     def __init__(self, *sources: Source, lists: LastLists | None = None) -> None:
-        self._sources = sources
+        self.sources = sources
         self._lists = lists
         self.skippable = lists is not None  # who searches is not served by what is popular
 
@@ -96,7 +96,9 @@ class Retrieve:
             slate.recall(slate.last)
             return
         retrieved = {}
-        for source in self._sources:
+        for source in self.sources:
+            if source.name in slate.without:
+                continue
             try:
                 found = source.retrieve(slate)
             except Exception as error:

@@ -13,27 +13,25 @@ from tests.contract.flows.test_metrics import MINUTE, Found, Metrics, play
 N_SLATES = 600
 _MINUTE = "epoch_ms(ts) // 60000 * 60000"
 _COUNTS = {
-    "events": f"select {_MINUTE}, '', type, count(*) from events group by all",
-    "slates": f"""select {_MINUTE}, unnest(['', surface]), unnest(map_entries(map {{
-        'slates': 1, 'items': len(items), 'degraded': (degraded is not null)::integer }})) from impressions""",
-    "outcomes": """select epoch_ms(e.ts) // 60000 * 60000, unnest(['', surface]), unnest(map_entries(map {
-        e.type: 1, 'watch_ms': coalesce(round(value * 1000)::integer, 0) }))
-        from events e join impressions using (request_id)""",
-    "labels": f"""select minute, unnest(['', surface]), label, n from (
-        select {_MINUTE} as minute, surface, case label when 1 then 'positives' else 'negatives' end as label,
-        count(*) as n from labels group by all)""",
+    "events": f"select {_MINUTE}, null, type, count(*) from events group by all",
+    "slates": f"""select {_MINUTE}, surface, unnest(['slates', 'items', 'degraded']),
+        unnest([1, len(items), (degraded is not null)::integer]) from impressions""",
+    "outcomes": """select epoch_ms(e.ts) // 60000 * 60000, surface, unnest([e.type, 'watch_ms']),
+        unnest([1, coalesce(round(value * 1000)::integer, 0)]) from events e join impressions using (request_id)""",
+    "labels": f"""select {_MINUTE}, surface, case label when 1 then 'positives' else 'negatives' end, count(*)
+        from labels group by all""",
 }
+"""Family -> minute, surface or null, name of the sum, and what to add to it."""
 
 
 def counted(lake: Lake) -> Found:
     """Return the minutes' sums of four families, over all and by surface, as DuckDB counts them."""
     found: Found = {}
     for family, query in _COUNTS.items():
-        for start, surface, *counts in lake.ask(query).rows:
-            name, n = (counts[0]["key"], counts[0]["value"]) if len(counts) == 1 else counts
-            if n:
-                where = family, MINUTE, start, cut_of(surface=surface) if surface else ""
-                found.setdefault(where, Counter())[name] += n
+        for start, surface, name, n in lake.ask(query).rows:
+            for cut in [""] if surface is None else ["", cut_of(surface=surface)]:
+                if n:
+                    found.setdefault((family, MINUTE, start, cut), Counter())[name] += n
     return found
 
 

@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ from online_models.experiments.assignment import draw
 from online_models.experiments.effects import compare_estimates, estimate_sums
 from online_models.experiments.metrics import BY_NAME
 from ops.cli import app
+from ops.stack.children import free_ports
 from state.entries import EXPERIMENT_ARMS
 from state.experiments import Arm, Experiment
 from state.memory_store import MemoryStore
@@ -88,6 +90,7 @@ def root(log: dict[str, list[object]], tmp_path_factory: pytest.TempPathFactory)
 
 def run(root: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
     monkeypatch.setenv("FRESHET_LAKE", root)
+    monkeypatch.setenv("FRESHET_PORT", str(free_ports(1)[0]))
     result = CliRunner().invoke(app, ["experiments", *arguments])
     return result.exit_code, result.output
 
@@ -140,6 +143,24 @@ def test_the_stream_and_the_lake_say_the_same(
             known = effect.low != -np.inf
             assert (line["low"] is not None) == known
             assert not known or (effect.low, effect.high) == pytest.approx((line["low"], line["high"]), rel=1e-9)
+
+
+def test_control_and_weights_are_as_planned(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R21: what the API knows of the experiment; the users of a stopped arm say nothing of the split."""
+    arms = [{"name": "old", "weight": 9.0}, {"name": "new"}]
+    document: dict[str, object] = {"name": "ranking", "arms": arms}
+
+    def answer(method: str, url: str, **_: object) -> httpx.Response:
+        assert url.endswith("/v1/admin/experiments/ranking")
+        return httpx.Response(200, json={"experiment": document})
+
+    monkeypatch.setattr(httpx, "request", answer)
+    code, output = run(root, monkeypatch, "analyze", "ranking", "--json")
+    assert code == 3
+    assert json.loads(output)["control"] == "old"
+    document["stopped_arms"] = {"new": "worse"}
+    code, output = run(root, monkeypatch, "analyze", "ranking", "--json")
+    assert code == 0, output
 
 
 def test_a_report_is_drawn_and_warns_of_a_broken_split(

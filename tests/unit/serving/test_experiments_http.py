@@ -1,15 +1,21 @@
 """`/v1/admin/experiments` over the whole application, and what arms do to lists."""
 
+import asyncio
 from collections import Counter
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from falcon import testing
 
 from serving.app import create_app
+from serving.pipelines.stages import Retrieve
+from serving.surfaces import declare
+from serving.surfaces.parts import Parts
 from state.control import EXPERIMENTS, ControlDocument
 from state.entries import EXPERIMENT_ARMS, arm_field
+from state.experiments import SourceName
 from state.records import ArmRow, Impression
 from state.store import Changes
 from state.topics import CONTROL as CONTROL_TOPIC
@@ -89,6 +95,28 @@ async def test_arms_fill_in_what_requests_leave_open(system: System) -> None:
     assert sum(p < 0.9 for p in logged(system).propensities) < 3
     await listed(system, "old", limit=20)
     assert set(logged(system).propensities) == {1.0}
+
+
+async def test_an_arm_does_without_sources(system: System) -> None:
+    """R21"""
+    arms = [ARMS[0], {"name": "less", "parameters": {"without": ["exploration", "context"]}}]
+    await run(system, arms=arms, overrides={"new": "less", "old": "default"})
+    for user, asked in (("old", True), ("new", False)):
+        await listed(system, user)
+        sources = {source for of_item in logged(system).sources for source in of_item}
+        assert ("exploration" in sources) == asked, sources
+
+
+def test_what_an_arm_can_do_without_are_the_sources_that_neither_rules_nor_requests_call_for(system: System) -> None:
+    """R21"""
+    declared = {
+        source.name
+        for pipeline in declare(Parts(*[None] * len(fields(Parts)))).values()  # type: ignore[arg-type]
+        for stage in pipeline.stages
+        if isinstance(stage, Retrieve)
+        for source in stage.sources
+    }
+    assert set(get_args(SourceName)) == declared - {"pinned", "promoted", "consumed", "matching", "text"}
 
 
 async def test_pages_go_on_when_the_arm_changes_between_them(system: System) -> None:
@@ -193,6 +221,16 @@ async def test_layers_must_not_change_the_same(system: System) -> None:
     await create(system, name="second", layer="else")
     status, problem = await system.call("POST", f"{URL}/second/start", {})
     assert (status, problem["field"]) == (400, "arms[1].parameters.ranker"), problem
+
+
+async def test_who_changes_another_experiment_at_the_same_moment_is_not_turned_away(system: System) -> None:
+    """R21: one document of many; of two starts in one full layer one is refused."""
+    names = [f"e{n}" for n in range(4)]
+    created = await asyncio.gather(*(create(system, name=name, overrides={}) for name in names))
+    assert [status for status, _ in created] == [201] * 4
+    assert sorted(found["name"] for found in (await system.call("GET", URL))[1]["experiments"]) == names
+    started = await asyncio.gather(*(system.call("POST", f"{URL}/{name}/start", {}) for name in names))
+    assert sorted(status for status, _ in started) == [200, 409, 409, 409]
 
 
 async def test_what_is_unknown_or_taken_is_said(system: System) -> None:

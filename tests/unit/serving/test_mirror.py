@@ -21,6 +21,21 @@ class NoStore(AsyncMemoryStore):
         yield
 
 
+class LateClock(AsyncMemoryStore):
+    n_late = 2
+    n_follows = 0
+
+    def follow(self, tables: Iterable[Any]) -> AsyncIterator[TableChanges]:
+        self.n_follows += 1
+        return super().follow(tables)
+
+    async def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
+        if self.n_late:
+            self.n_late -= 1
+            raise StoreUnavailableError("late")
+        return await super().watermarks(flow)
+
+
 def items(*item_ids: str, **fields: Any) -> Changes:
     changes = Changes()
     for item_id in item_ids:
@@ -59,6 +74,21 @@ async def test_changes_are_followed(settings: Settings) -> None:
     assert mirror.genres("c") == ["War"]
     assert (mirror.genres(None), mirror.genres("unknown")) == ([], [])
     await until(lambda: mirror.now_ms == 1_400_000_000_000)
+    await mirror.aclose()
+
+
+async def test_a_late_answer_is_no_reason_to_load_everything_anew(settings: Settings) -> None:
+    """R10: that would make the next one late, too."""
+    flows = MemoryStore()
+    flows.commit(stream_time(1_400_000_000_000))
+    store = LateClock(flows)
+    mirror = Mirror(settings, store)
+    await mirror.start()
+    for n in range(3):
+        flows.commit(items(f"i{n}"))
+        await until(lambda: mirror.current.n_items > n)  # noqa: B023 - awaited at once
+    await until(lambda: mirror.now_ms == 1_400_000_000_000)
+    assert (store.n_late, store.n_follows, mirror.degraded) == (0, 1, None)
     await mirror.aclose()
 
 
