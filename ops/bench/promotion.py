@@ -20,6 +20,7 @@ _ATTEMPTS = 5
 
 class _Listed(msgspec.Struct):
     model: dict[str, str]
+    degraded: dict[str, str] | None = None
 
 
 class _Promoted(msgspec.Struct):
@@ -90,7 +91,9 @@ async def _ask(base_url: str, due: Iterator[float], asked: _Asked, done: asyncio
                 continue
             asked.latencies_s.append(time.perf_counter() - begun)
             if answer.status == 200:
-                asked.answers.append((begun, _decode_listed(answer.body).model["version"]))
+                listed = _decode_listed(answer.body)
+                if listed.degraded is None:  # else it may be the user's list of before, as a whole
+                    asked.answers.append((begun, listed.model["version"]))
             else:
                 asked.n_failed += 1
 
