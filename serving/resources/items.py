@@ -215,7 +215,7 @@ class OneItem:
         )
 
     def _servable(self, item_id: str, item: Item | None) -> bool:
-        """Tell whether lists may have the item and filters know it: the learner may have met it before its entry came."""
+        """Tell whether lists may have the item and filters know it: the learner may meet it before its entry comes."""
         replica = self._mirror.current
         slot = replica.slot(item_id)
         if slot is None or item_id in self._mirror.withheld or (item is not None and replica.item(slot) is None):
