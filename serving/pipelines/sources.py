@@ -100,7 +100,7 @@ class Matching:
 
     name = "matching"
 
-    def __init__(self, k: int = 500) -> None:
+    def __init__(self, k: int = 1500) -> None:
         self._k = k
 
     def retrieve(self, slate: Slate) -> Slots | None:
