@@ -53,7 +53,7 @@ def erase_command(
     table = Table("place", "", box=None)
     for place in places:
         table.add_row(place, "[red]still knows the user[/red]" if place in left else "gone")
-    for place in ("Kafka", "dead letters"):
+    for place in ("rules", "Kafka", "dead letters"):
         table.add_row(place, PLACES[place])
     console.print(table)
     if left:

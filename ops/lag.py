@@ -14,20 +14,19 @@ import msgspec
 
 from flows.kafka_log import committed_offsets
 from ops.stack.parts import FLOWS, Flow
-from state.records import CleanEvent, Example, Impression
+from state.records import CleanEvent, Impression
 from state.redis_store import RedisStore
 from state.settings import Settings
-from state.topics import CLEAN, EXAMPLES, IMPRESSIONS, Topic
+from state.topics import CLEAN, IMPRESSIONS, Topic
 
 Offsets = dict[int, int]
 """Partition -> offset."""
 
-_RECORDS: dict[Topic, msgspec.msgpack.Decoder[CleanEvent | Impression | Example]] = {
+_RECORDS: dict[Topic, msgspec.msgpack.Decoder[CleanEvent | Impression]] = {
     CLEAN: msgspec.msgpack.Decoder(CleanEvent),
     IMPRESSIONS: msgspec.msgpack.Decoder(Impression),
-    EXAMPLES: msgspec.msgpack.Decoder(Example),
 }
-"""Topics whose messages tell an event time that was checked."""
+"""Topics whose messages tell when something happened, by a time that was checked."""
 
 _TIMEOUT_S = 10.0
 _TAIL = 64
@@ -55,7 +54,7 @@ class PartitionLag(msgspec.Struct):
     seconds: float
     """For how long the oldest of them has waited; 0 where none does."""
     last_event_ts: int | None
-    """Epoch ms, of the newest message taken in: its event time, or when it came where the topic is not checked yet."""
+    """Epoch ms, of the newest message taken in: its event time in `clean` and `impressions`, else when it came."""
 
 
 def lags(settings: Settings, flows: Sequence[Flow] = FLOWS) -> list[PartitionLag]:

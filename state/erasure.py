@@ -4,6 +4,7 @@ from state.topics import EVENTS, REJECTED
 
 PLACES = {
     "lists": "now",
+    "rules": "now, in all their versions; only by `DELETE /v1/users/{id}`",
     "profile, sessions, feedback": "when the flow `features` has read the erasure, within seconds",
     "models": "when the flow `learn` has read the erasure, within seconds",
     "training examples": "none are made any more when the flow `attribution` has read the erasure, within seconds",

@@ -182,6 +182,12 @@ class AsyncMemoryStore:
     async def replace_document(self, document: ControlDocument, before: int | None) -> bool:
         return self._store.replace_document(document, before)
 
+    async def rewrite_history(self, documents: Sequence[ControlDocument]) -> None:
+        changes = Changes()
+        for document in documents:
+            changes.upsert(CONTROL_HISTORY, version_field(document.kind, document.version), document)
+        self._store.commit(changes)
+
     async def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
         followed = tuple(tables)
         queue: asyncio.Queue[dict[Table[Any], list[str]]] = asyncio.Queue()

@@ -214,6 +214,12 @@ class AsyncRedisStore:
                     return False
         return True
 
+    async def rewrite_history(self, documents: Sequence[ControlDocument]) -> None:
+        codec = CONTROL_HISTORY.codec
+        rows: dict[Any, Any] = {version_field(d.kind, d.version): codec.encode(d) for d in documents}
+        with _available():
+            await self._redis.hset(self._key(CONTROL_HISTORY.key(0)), mapping=rows)
+
     async def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
         by_name = {table.name: table for table in tables}
         feeds = {self._key(entries.feed_key(table.feed)) for table in by_name.values()}

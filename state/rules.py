@@ -1,7 +1,8 @@
 """The rules document: what people decide about lists, as data."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
+import msgspec
 from msgspec import Meta, Struct
 
 from state.records import Identifier
@@ -103,9 +104,26 @@ class Rules(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
     that is no matter."""
 
 
+N = TypeVar("N", Policy, Pin)
+
 KINDS = ("blocks", "policies", "boosts", "pins", "promotions", "caps")
 
 
 def named(rules: Rules) -> list[tuple[str, Any]]:
     """Return (path, rule) of each rule, as in `boosts[2]`."""
     return [(f"{kind}[{k}]", rule) for kind in KINDS for k, rule in enumerate(getattr(rules, kind))]
+
+
+def without_user(rules: Rules, user_id: str) -> Rules:
+    """Return the rules without a user's name; one for this user alone is left out: it would be for all then."""
+    return msgspec.structs.replace(
+        rules, policies=_without(rules.policies, user_id), pins=_without(rules.pins, user_id)
+    )
+
+
+def _without(named: list[N], user_id: str) -> list[N]:
+    return [
+        msgspec.structs.replace(rule, users=[user for user in rule.users if user != user_id])
+        for rule in named
+        if set(rule.users) != {user_id}
+    ]

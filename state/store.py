@@ -188,6 +188,9 @@ class AsyncStore(Protocol):
         Return False, and change nothing, when it is another one.
         """
 
+    async def rewrite_history(self, documents: Sequence[ControlDocument]) -> None:
+        """Put other texts in the place of versions in the history, of what may not be kept."""
+
     def follow(self, tables: Iterable[Table[Any]]) -> AsyncGenerator[TableChanges, None]:
         """Yield one complete load, then changes as they come; an empty one at least every second.
 

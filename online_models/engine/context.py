@@ -85,6 +85,11 @@ class Context:
         self.bar(np.flatnonzero(~allowed).astype(np.int32))
         self._among = allowed
 
+    @property
+    def is_filtered(self) -> bool:
+        """Whether only some items are allowed."""
+        return self._among is not None
+
     def covisited(self, k: int) -> Slots:
         """Return the allowed items with the highest evidence of all newest steps."""
         return self._by_evidence(COMB, k)
@@ -132,9 +137,11 @@ class Context:
         """Return allowed items with fewer events than `below`, at most `n_sampled`.
 
         Where there are more items than that, it goes through at most about eight times as many of them, evenly spread
-        over all, and begins elsewhere each second.
+        over all, and begins elsewhere each second. Of what a filter keeps, it returns all.
         """
         self._check()
+        if self._among is not None:
+            return self._few_of_filtered(below)
         if (below, n_sampled) not in self._little_known:
             columns, work = self.columns, self.columns.workspace
             n_slots = columns.n_slots
@@ -151,10 +158,15 @@ class Context:
             self._little_known[below, n_sampled] = work.found[:n].copy()
         return self._little_known[below, n_sampled]
 
+    def _few_of_filtered(self, below: int) -> Slots:
+        columns, work = self.columns, self.columns.workspace
+        wanted = (columns.items.n_events[: columns.n_slots] < below) & (work.barred[: columns.n_slots] < self._tick)
+        return np.flatnonzero(wanted).astype(np.int32)
+
     def drawn(self, slots: Slots, k: int) -> Slots:
         """Return k of the items at random: others each millisecond."""
         work = self.columns.workspace
-        chances = work.scores[: len(slots)]
+        chances = np.empty(len(slots), np.float32)
         draw(slots, int(self.t * 1000), chances)
         return work.best(chances, slots, len(slots), k)
 

@@ -1,6 +1,7 @@
 """What retrieval is compared with: every item that a filter holds for, scored, and the best of them."""
 
 import time
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +11,24 @@ from online_models.engine.factors import SMOOTH
 from online_models.expressions import Expression
 from online_models.replica import Replica
 from online_models.sources import Nearest
+from online_models.text_index import TextIndex
 from online_models.user_view import UserView
 from online_models.vector_index import unit
+from serving.contract.queries import ListQuery
+from serving.memory.last_lists import LastLists
+from serving.memory.rotation import Rotation
+from serving.memory.users import KnownUser, Users
+from serving.pipelines.impressions import ImpressionLog
+from serving.pipelines.slate import Slate
+from serving.surfaces.home import home
+from serving.surfaces.parts import Parts
+from state.memory_store import AsyncMemoryStore, MemoryStore
 from state.records import UserProfile
 from state.redis_store import RedisStore
 from state.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.kafka.event_log import Outbox
 
 _INDEXING_S = 5.0
 
@@ -29,13 +43,41 @@ def replica_of(settings: Settings) -> tuple[Replica, int]:
     return replica, max((mark.stream_ts for mark in marks), default=int(time.time() * 1000))
 
 
-def best_by_ranker(
-    replica: Replica, profile: UserProfile | None, expression: Expression, now_ms: int, k: int
-) -> list[str]:
+class Retrieval:
+    """The stages of `home` that find the candidates which the ranker gets, over one replica."""
+
+    _STAGES = ("hydrate", "retrieve", "filter", "score")
+
+    def __init__(self, replica: Replica, now_ms: int) -> None:
+        users = Users(AsyncMemoryStore(MemoryStore()), lambda _: ())
+        nowhere = cast("Outbox", None)  # nobody is shown these lists
+        parts = Parts(
+            users=users,
+            withheld=tuple,
+            text=TextIndex(),
+            lists=LastLists(),
+            rotation=Rotation(AsyncMemoryStore(MemoryStore()), users.breaker),
+            impressions=ImpressionLog(nowhere),
+            observe=lambda surface, stage, seconds, skipped: None,
+        )
+        self._stages = [stage for stage in home(parts).stages if stage.name in self._STAGES]
+        self._replica, self._now_ms = replica, now_ms
+
+    def candidates(self, profile: UserProfile, expression: Expression) -> list[str]:
+        """Return the candidates of a filtered list of a user."""
+        user = KnownUser("", profile, frozenset())
+        slate = Slate(
+            "bench", "home", ListQuery(), self._replica, self._now_ms, self._now_ms, user=user, wanted=expression
+        )
+        for stage in self._stages:
+            stage.run(slate)
+        return [self._replica.item_id(slot) for slot in slate.candidates.slots.tolist()]
+
+
+def best_by_ranker(replica: Replica, profile: UserProfile, expression: Expression, now_ms: int, k: int) -> list[str]:
     """Return the k items with the highest scores of all that the filter holds for and the user has not consumed."""
     allowed = replica.matching(expression) & replica.servable(np.arange(replica.n_slots, dtype=np.int32))
-    if profile is not None:
-        allowed[replica.slots(profile.seen)] = False
+    allowed[replica.slots(profile.seen)] = False
     slots = np.flatnonzero(allowed).astype(np.int32)
     context = replica.context(UserView.of(profile, now_ms))
     scores = replica.ranking.score(replica.features(context, slots))

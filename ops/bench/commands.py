@@ -37,6 +37,7 @@ _N_USERS = 500
 _PARTS = 4
 """Of the stream, whose costs are compared."""
 _SIZES = "10000,100000,1000000"
+_N_ITEMS, _N_EVENTS = 100_000, 30_000
 _KILLS_AT_PER_S = 500.0
 _CATCH_UP_S = 120.0
 _NO_CLICK_S = 2.0
@@ -166,17 +167,14 @@ def live(
 
 
 def filters(
-    items: Annotated[int, typer.Option(min=1000, help="Size of the catalogue.")] = 100_000,
-    events: Annotated[int, typer.Option(min=100, help="Of the history that is played over it.")] = 30_000,
+    items: Annotated[int, typer.Option(min=1000, help="Size of the catalogue.")] = _N_ITEMS,
+    events: Annotated[int, typer.Option(min=100, help="Of the history that is played over it.")] = _N_EVENTS,
     as_json: _Json = False,
 ) -> None:
     """Filtered lists of a large catalogue: recall against all that match, latency, and how soon items are servable."""
-    from ops.bench import filters as bench
-    from ops.bench.systems import own_system
-
     console = _console()
-    with _failing_clearly(), own_system(console) as settings:
-        reports = bench.measure(settings, items, events, console)
+    with _failing_clearly():
+        reports = _filters(items, events, console)
     _finish(reports, as_json)
 
 
@@ -302,17 +300,19 @@ def run_all(
     kills: Annotated[int, typer.Option(min=1, help="Of each flow.")] = 1,
     as_json: _Json = False,
 ) -> None:
-    """All benchmarks, one after the other, on a system that starts empty; recovery on another one."""
+    """All benchmarks, one after the other, on a system that starts empty; recovery and filters on others."""
     from ops.bench import robustness
     from ops.bench.systems import own_system
 
     console = _console()
     reports: list[Report] = []
 
-    def run(step: "Callable[[], Report]") -> None:
-        reports.append(step())
-        if not as_json:
-            _show(reports[-1])
+    def run(step: "Callable[[], Report | list[Report]]") -> None:
+        found = step()
+        for report in found if isinstance(found, list) else [found]:
+            reports.append(report)
+            if not as_json:
+                _show(report)
 
     with _failing_clearly(), _dataset(data) as dataset:
         with own_system(console) as settings:
@@ -324,7 +324,17 @@ def run_all(
             run(lambda: robustness.live(settings, 1000, 500, 50.0))
             run(lambda: robustness.faults(settings, seconds))
         run(lambda: _recovery(dataset, kills, _KILLS_AT_PER_S, console))
+        run(lambda: _filters(_N_ITEMS, _N_EVENTS, console))
     _finish(reports, as_json, shown=True)
+
+
+def _filters(items: int, events: int, console: "Console") -> "list[Report]":
+    """On a system of its own, with a catalogue of its own."""
+    from ops.bench import filters as bench
+    from ops.bench.systems import own_system
+
+    with own_system(console) as settings:
+        return bench.measure(settings, items, events, console)
 
 
 def _recovery(dataset: "Dataset", rounds: int, rate: float, console: "Console") -> "Report":

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _ANSWER = timedelta(seconds=5)
 _N_KEYS = 2000
 _N_ROWS = 10
+_LAKE, _GATHERS = "lake", 3.0
+"""The lake writes when rows have waited for its delay, and a write takes a while."""
 _AWAY = "Start it, or say where it is: {variable}. freshet up starts one on this machine."
 
 
@@ -179,7 +181,8 @@ def _of_flows(settings: Settings, patience: timedelta) -> Iterator[Finding]:
         yield Finding("flows", "failed", f"how far they are cannot be told: {error}", "Mend what failed above first.")
         return
     for flow in FLOWS:
-        yield findings.of_flow(flow.name, before[flow.name], after[flow.name])
+        gathers_s = _GATHERS * settings.lake_delay_s if flow.name == _LAKE else 0.0
+        yield findings.of_flow(flow.name, before[flow.name], after[flow.name], gathers_s)
     arrivals = [lag.last_event_ts for lag in after["clean"] if lag.last_event_ts is not None]
     if arrivals and max(arrivals) / 1000 > time.time():
         yield findings.of_clock("kafka", max(arrivals) / 1000 - time.time())

@@ -105,13 +105,17 @@ def of_broker(broker: int, config: Mapping[str, str]) -> Finding:
     return Finding(check, "ok", "its limits suffice")
 
 
-def of_flow(flow: str, before: Sequence[PartitionLag], after: Sequence[PartitionLag]) -> Finding:
-    """Judge a flow that was looked at twice, some seconds apart."""
+def of_flow(
+    flow: str, before: Sequence[PartitionLag], after: Sequence[PartitionLag], gathers_s: float = 0.0
+) -> Finding:
+    """Judge a flow that was looked at twice, some seconds apart; it may gather messages for `gathers_s`."""
     check = f"flow {flow}"
     events, seconds = sum(lag.events for lag in after), max((lag.seconds for lag in after), default=0.0)
     if not events:
         return Finding(check, "ok", "has taken in everything")
     behind = f"{events} events behind, the oldest for {seconds:.0f} s"
+    if seconds <= gathers_s:
+        return Finding(check, "ok", f"gathers: {behind}")
     if [lag.position for lag in before] == [lag.position for lag in after]:
         if all(lag.position is None for lag in after):
             return Finding(

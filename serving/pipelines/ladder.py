@@ -40,6 +40,8 @@ LEAST_WAIT_MS = 20.0
 """For what a stage waits for, also when the budget is spent: what a user has hidden is worth that."""
 MAX_SCORED = 500
 """Candidates that the ranker sees, after the filters, of a request that did not wait."""
+FILTERED = 8
+"""Times as many are scored of a filtered list: of what few know the sources cannot tell what the ranker would like."""
 LOAD: tuple[tuple[float, int], ...] = ((0.44, 300), (0.56, 200), (0.69, 120), (0.81, 60))
 """(share, n): a request that has waited for its turn for more than this share of its budget has at most n candidates
 scored. Waiting is what load shows in first, before the budget is spent: with less to do for each, the queue is worked

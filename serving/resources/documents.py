@@ -26,6 +26,8 @@ B = TypeVar("B", bound=Struct)
 T = TypeVar("T")
 
 _BODY_LIMIT = 64 * 1024
+_VERSIONS = 50
+"""Read at once."""
 _rollback_decoder = msgspec.json.Decoder(WantedRollback)
 _encode = msgspec.msgpack.Encoder().encode
 _NOBODY = "no key was asked for"
@@ -87,6 +89,40 @@ class Documents(Generic[B]):
         message = (version_field(kind.name, document.version), _encode(document))
         delivery = await deliver(self._outbox, CONTROL_TOPIC, [message])
         return document, delivery.n_pending + len(delivery.failed)
+
+    async def rewrite(self, change: Callable[[B], B], author: str, note: str) -> int:
+        """Change what all versions say, where it may not be kept: the newest one by one after it, then each in its
+        place. Return how many of the changes Kafka has not acknowledged. Raise `ProblemError` as `write` does.
+        """
+        newest = await self.in_force()
+        if newest is None:
+            return 0
+        n_pending = 0
+        body = self.body_of(newest)
+        if (changed := change(body)) != body:
+            n_pending += (await self.write(changed, author, note, newest.version))[1]
+        for first in range(1, newest.version + 1, _VERSIONS):
+            found = await self.versions(range(first, min(first + _VERSIONS, newest.version + 1)))
+            bodies = [(document, self.body_of(document)) for document in found.values()]
+            others = [
+                msgspec.structs.replace(document, body=self.held.kind.encode(changed))
+                for document, body in bodies
+                if (changed := change(body)) != body
+            ]
+            if others:
+                n_pending += await self._rewrite(others)
+        return n_pending
+
+    async def _rewrite(self, documents: list[ControlDocument]) -> int:
+        try:
+            await self._breaker.call(lambda: self._store.rewrite_history(documents))
+        except StoreUnavailableError as error:
+            raise self._unavailable(error) from error
+        messages: list[tuple[str, bytes | None]] = [
+            (version_field(document.kind, document.version), _encode(document)) for document in documents
+        ]
+        delivery = await deliver(self._outbox, CONTROL_TOPIC, messages)
+        return delivery.n_pending + len(delivery.failed)
 
     async def _newest(self) -> tuple[ControlDocument | None, int | None]:
         """Return the newest document and the version that Redis holds, None where it holds none."""

@@ -18,7 +18,9 @@ from serving.kafka.event_log import Delivery, Outbox
 from serving.memory.mirror import Mirror
 from serving.memory.users import KnownUser, Users, clean
 from serving.pipelines.lists import Lists
+from serving.resources.documents import caller
 from serving.resources.events import deliver
+from serving.resources.rules import Ruling
 from state.erasure import PLACES
 from state.records import Event, UserProfile
 from state.store import StoreUnavailableError
@@ -122,9 +124,10 @@ def _degraded(trouble: str | None, delivery: Delivery) -> dict[str, str] | None:
 class OneUser:
     """What is known of a user, and its end."""
 
-    def __init__(self, users: Users, mirror: Mirror, outbox: Outbox, times: Times) -> None:
+    def __init__(self, users: Users, mirror: Mirror, outbox: Outbox, times: Times, ruling: Ruling) -> None:
         self._users = users
         self._mirror = mirror
+        self._ruling = ruling
         self._outbox = outbox
         self._times = times
 
@@ -136,6 +139,9 @@ class OneUser:
         event = Event(event_id=uuid.uuid4().hex, type=ERASE, user_id=user_id, ts=ts)
         trouble = await self._users.add_feedback(clean(event))
         delivery = await deliver(self._outbox, EVENTS, [(user_id, _encode(event))])
+        degraded = _degraded(trouble, delivery) or {}
+        if (in_rules := await self._ruling.forget(user_id, caller(req))) is not None:
+            degraded["rules"] = in_rules
         send(
             resp,
             EraseAnswer(
@@ -143,7 +149,7 @@ class OneUser:
                 event_id=event.event_id,
                 places=PLACES,
                 pending=delivery.n_pending,
-                degraded=_degraded(trouble, delivery),
+                degraded=degraded or None,
             ),
             202,
         )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from online_models.engine.scorer import Scorer
 from serving.memory.last_lists import LastList, LastLists
-from serving.pipelines.ladder import MAX_SCORED, Rung
+from serving.pipelines.ladder import FILTERED, MAX_SCORED, Rung
 from serving.pipelines.slate import Candidates, Slate
 from serving.pipelines.sources import Popular, ScoredSource
 
@@ -33,8 +33,9 @@ class Score:
             ScoreBy(Popular()).run(slate)
             return
         assert slate.context is not None
-        n_scored = max(slate.max_scored, slate.query.limit)
-        if n_scored < min(MAX_SCORED, len(slate.candidates)):
+        share = 1 if slate.wanted is None else FILTERED
+        n_scored = max(share * slate.max_scored, slate.query.limit)
+        if n_scored < min(share * MAX_SCORED, len(slate.candidates)):
             slate.degraded["load"] = f"only {n_scored} candidates were scored"
         slate.has_more = len(slate.candidates) > n_scored
         candidates = slate.candidates.first(n_scored)

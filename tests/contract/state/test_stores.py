@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from state.control import ControlDocument, version_field
@@ -392,6 +393,13 @@ async def test_of_writers_of_one_version_of_a_document_one_succeeds(stores: Stor
         assert (await next_change(changes)).rows == {CONTROL: {"rules": a_document(100)}}
     history = await stores.serving.get_rows(CONTROL_HISTORY, [version_field("rules", n) for n in range(101)])
     assert [document.version for document in history.values()] == [row.version, 99, 100]
+    assert stores.flow.get_rows(CONTROL, ["rules"]) == {"rules": a_document(100)}
+    other = msgspec.structs.replace(a_document(99), body=b'{"near_duplicates":null}')
+    await stores.serving.rewrite_history([other])
+    assert await stores.serving.get_rows(CONTROL_HISTORY, ["rules/99", "rules/100"]) == {
+        "rules/99": other,
+        "rules/100": a_document(100),
+    }
     assert stores.flow.get_rows(CONTROL, ["rules"]) == {"rules": a_document(100)}
 
 

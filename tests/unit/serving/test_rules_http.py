@@ -183,3 +183,55 @@ async def test_workers_follow_each_other(system: System) -> None:
                 await other.ids("u1", limit=60)
             ):
                 pass
+
+
+NAMED = {
+    "policies": [
+        {"name": "both", "deny": "genre=War", "users": ["u1", "kid"]},
+        {"name": "alone", "deny": "genre=Drama", "users": ["u1"]},
+        {"name": "all", "deny": "price>1000"},
+    ],
+    "pins": [{"name": "pin", "item": "m5", "position": 1, "users": ["u1"]}],
+}
+
+
+async def test_an_erased_user_is_in_no_version_of_the_rules(system: System) -> None:
+    """R27: not in force, not in the history, not in Kafka; what was for this user alone is for nobody, not for all."""
+    await put(system, NAMED, 0)
+    await put(system, NAMED | {"caps": []}, 1)
+    status, answer = await system.call("DELETE", "/v1/users/u1")
+    assert (status, answer["degraded"]) == (202, None)
+    assert "rules" in answer["places"]
+    _, in_force = await system.call("GET", URL)
+    assert in_force["version"] == 3
+    assert in_force["rules"] == {
+        "policies": [{"name": "both", "deny": "genre=War", "users": ["kid"]}, {"name": "all", "deny": "price>1000"}],
+        "caps": [],
+    }
+    for version in (1, 2, 3):
+        _, was = await system.call("GET", URL, version=version)
+        assert "u1" not in json.dumps(was["rules"])
+    newest = {key: value for topic, key, value in system.log.events.sent if topic is CONTROL_TOPIC}
+    assert set(newest) == {"rules/1", "rules/2", "rules/3"}
+    assert not any(b'"u1"' in (value or b"") for value in newest.values())
+    assert {"m0", "m6"} <= set(await system.ids("u1", limit=60))  # the policy was the user's
+
+
+async def test_an_erasure_without_redis_says_that_rules_may_still_name_the_user(system: System) -> None:
+    """R27, R10"""
+    await put(system, NAMED, 0)
+    system.store.lost = True
+    status, answer = await system.call("DELETE", "/v1/users/u1")
+    assert status == 202
+    assert "erase again" in answer["degraded"]["rules"]
+    system.store.lost = False
+    status, answer = await system.call("DELETE", "/v1/users/u1")
+    assert answer["degraded"] is None
+    assert "u1" not in json.dumps((await system.call("GET", URL))[1]["rules"])
+
+
+async def test_rules_that_do_not_name_an_erased_user_stay_as_they_are(system: System) -> None:
+    """R27"""
+    await put(system, NAMED, 0)
+    await system.call("DELETE", "/v1/users/stranger")
+    assert (await system.call("GET", URL))[1]["version"] == 1

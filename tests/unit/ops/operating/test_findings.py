@@ -87,6 +87,11 @@ def test_a_flow_is_judged_by_whether_it_moves(
     assert (finding.remedy is None) == (level == "ok")
 
 
+def test_a_flow_that_gathers_is_blamed_only_when_it_takes_too_long() -> None:
+    assert findings.of_flow("lake", lag(5, 100, 20), lag(5, 100, 20), gathers_s=90).level == "ok"
+    assert findings.of_flow("lake", lag(5, 100, 95), lag(5, 100, 95), gathers_s=90).level == "failed"
+
+
 def test_a_redis_as_it_should_be_is_well() -> None:
     assert {finding.level for finding in findings.of_redis(REDIS)} == {"ok"}
 
