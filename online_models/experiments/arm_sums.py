@@ -16,7 +16,7 @@ MAX_LISTS = 64
 """Of a user, of which more may be told; as attribution keeps."""
 MAX_EXPERIMENTS = 64
 """Of a user: the newest."""
-_PAIRS = tuple((a, b, f"{a}*{b}") for a, b in combinations_with_replacement(COLUMNS, 2))
+_NAMES = {(a, b): f"{a}*{b}" for a, b in combinations_with_replacement(COLUMNS, 2)}
 
 Sums = dict[str, int]
 
@@ -84,8 +84,10 @@ def product(sums: Mapping[str, int], one: str, other: str) -> int:
 
 
 def _products(counts: Mapping[str, int]) -> Sums:
-    found = {USERS: 1} | {name: n for name, n in counts.items() if n}
-    found |= {name: n for a, b, name in _PAIRS if (n := counts.get(a, 0) * counts.get(b, 0))}
+    known = [(name, n) for name in COLUMNS if (n := counts.get(name))]
+    found = {USERS: 1} | dict(known)
+    for (a, n), (b, m) in combinations_with_replacement(known, 2):
+        found[_NAMES[a, b]] = n * m
     return found
 
 

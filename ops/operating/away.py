@@ -10,6 +10,7 @@ _AWAY = "Is it running? freshet doctor tells what is wrong."
 def telling_what_is_away() -> Iterator[None]:
     """Turn it into a `StackError`, which is told with its remedy."""
     from confluent_kafka import KafkaException
+    from redis import RedisError
 
     from ops.lag import NotCaughtUpError
     from ops.lake.query import LakeError
@@ -20,5 +21,5 @@ def telling_what_is_away() -> Iterator[None]:
         yield
     except KafkaException as error:
         raise StackError(f"Kafka: {error.args[0].str()}", _AWAY) from error
-    except (NotCaughtUpError, StoreUnavailableError, LakeError) as error:
+    except (NotCaughtUpError, StoreUnavailableError, LakeError, RedisError) as error:
         raise StackError(str(error), _AWAY) from error

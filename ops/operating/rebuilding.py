@@ -77,7 +77,7 @@ class Rebuild:
     """One rebuild. `run` ends when everything that is in the log is in the spare state; it can be called again."""
 
     def __init__(self, settings: Settings, databases: Databases, origin: Origin, stop: threading.Event) -> None:
-        """Raise `StackError` when the log does not reach back as far as is asked for."""
+        """Raise `StoreUnavailableError`; `stop` ends `run`."""
         self._settings = settings
         self._stop = stop
         self.applied = Applied(since_ms=_now_ms())
@@ -96,7 +96,14 @@ class Rebuild:
         self.n_events = 0
 
     def run(self, report: Report) -> None:
-        """Raise `KafkaException`, `StoreUnavailableError`, `LakeError`, or `Interrupted`."""
+        """Read all that is there now.
+
+        Raises
+        ------
+        StackError
+            If the lake and Kafka do not meet.
+        KafkaException, StoreUnavailableError, LakeError, Interrupted
+        """
         self._read_catalogue(report)
         restore_documents(self._settings, self._store, self._settings.group_id(_ROLE))
         if self._origin == "lake" and not self._features.start():
