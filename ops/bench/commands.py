@@ -1,23 +1,21 @@
 """`freshet bench`: each benchmark prints a table, or JSON, and exits with 1 if a target is missed."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.bench import steps
+from ops.bench.around import error_console, failing_clearly, finish, measured_system, opened_dataset, show
 from ops.evaluate import ONE_THREAD
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from ops.bench.report import Report
-    from ops.datasets import Dataset
-    from state.settings import Settings
 
 _Running = Annotated[
     bool, typer.Option("--running", help="Measure the system that runs here, not one started for this.")
@@ -33,13 +31,11 @@ _Data = Annotated[
 ]
 _Limit = Annotated[int | None, typer.Option(min=100, help="Only the first N events.", show_default=False)]
 
-_N_USERS = 500
 _PARTS = 4
 """Of the stream, whose costs are compared."""
 _SIZES = "10000,100000,1000000"
 _N_ITEMS, _N_EVENTS = 100_000, 30_000
 _KILLS_AT_PER_S = 500.0
-_CATCH_UP_S = 120.0
 _NO_CLICK_S = 2.0
 """A list without a click becomes an example after this."""
 _CAPACITY_HELP = "Example: freshet bench capacity --out costs.json && freshet capacity --costs costs.json"
@@ -74,18 +70,18 @@ def freshness(
     as_json: _Json = False,
 ) -> None:
     """Time from posting a click until the user's features, and list, show it."""
-    with _system(running, data) as settings:
-        _finish([_freshness(settings, clicks, load)], as_json)
+    with measured_system(running, data) as settings:
+        finish([steps.freshness(settings, clicks, load)], as_json)
 
 
 def replay(data: _Data = None, limit: _Limit = None, as_json: _Json = False) -> None:
     """Replay a data set into an empty system through all flows."""
     from ops.bench.systems import own_system
 
-    console = _console()
-    with _failing_clearly(), _dataset(data) as dataset, own_system(console) as settings:
-        report = _replay(settings, dataset, limit, console)
-    _finish([report], as_json)
+    console = error_console()
+    with failing_clearly(), opened_dataset(data) as dataset, own_system(console) as settings:
+        report = steps.replay(settings, dataset, limit, console)
+    finish([report], as_json)
 
 
 def serving(
@@ -95,8 +91,8 @@ def serving(
     as_json: _Json = False,
 ) -> None:
     """Requests a second and latency of lists, one worker, 1 and 50 clients."""
-    with _system(running, data) as settings:
-        _finish([_serving(settings, seconds)], as_json)
+    with measured_system(running, data) as settings:
+        finish([steps.serving(settings, seconds)], as_json)
 
 
 def hides(
@@ -106,8 +102,8 @@ def hides(
     as_json: _Json = False,
 ) -> None:
     """Hide an item and ask at once: no list may show it. Again while all flows are frozen."""
-    with _system(running, data) as settings:
-        _finish([_hides(settings, n)], as_json)
+    with measured_system(running, data) as settings:
+        finish([steps.hides(settings, n)], as_json)
 
 
 def promotion(
@@ -123,8 +119,8 @@ def promotion(
     from ops.bench import promotion as bench
     from ops.stack.status import address
 
-    with _system(running, data) as settings:
-        _finish([asyncio.run(bench.measure(address(settings), rate, swaps))], as_json)
+    with measured_system(running, data) as settings:
+        finish([asyncio.run(bench.measure(address(settings), rate, swaps))], as_json)
 
 
 def faults(
@@ -135,8 +131,8 @@ def faults(
     """Lists and feedback while Redis is slow, lossy or gone and Kafka hangs: latency, and what is answered."""
     from ops.bench import robustness as bench
 
-    with _system(False, data) as settings:
-        _finish([bench.faults(settings, seconds)], as_json)
+    with measured_system(False, data) as settings:
+        finish([bench.faults(settings, seconds)], as_json)
 
 
 def feedback(
@@ -148,8 +144,8 @@ def feedback(
     """Post feedback and read at once: none of the lists may be stale. Flows running, late by 10 s, and stopped."""
     from ops.bench import robustness as bench
 
-    with _system(running, data) as settings:
-        _finish([bench.feedback(settings, n)], as_json)
+    with measured_system(running, data) as settings:
+        finish([bench.feedback(settings, n)], as_json)
 
 
 def live(
@@ -162,8 +158,8 @@ def live(
     """Hold many live lists open on one worker, and time how long a change takes to reach its user's."""
     from ops.bench import robustness as bench
 
-    with _system(False, data) as settings:
-        _finish([bench.live(settings, connections, changes, rate)], as_json)
+    with measured_system(False, data) as settings:
+        finish([bench.live(settings, connections, changes, rate)], as_json)
 
 
 def filters(
@@ -172,10 +168,10 @@ def filters(
     as_json: _Json = False,
 ) -> None:
     """Filtered lists of a large catalogue: recall against all that match, latency, and how soon items are servable."""
-    console = _console()
-    with _failing_clearly():
-        reports = _filters(items, events, console)
-    _finish(reports, as_json)
+    console = error_console()
+    with failing_clearly():
+        reports = steps.filters(items, events, console)
+    finish(reports, as_json)
 
 
 def engine(
@@ -196,12 +192,12 @@ def engine(
     except ValueError:
         raise typer.BadParameter(f"expected numbers, got {sizes!r}", param_hint="--items") from None
     found = []
-    console = _console()
+    console = error_console()
     with Progress(console=console, disable=not console.is_terminal) as progress:
         for size in wanted:
             task = progress.add_task(f"{size:,} items", total=events)
             found.append(bench.measure(size, events, _PARTS, seed, partial(_complete, progress, task)))
-    _finish([bench.report(wanted, found)], as_json)
+    finish([bench.report(wanted, found)], as_json)
 
 
 def _complete(progress: "Progress", task: "TaskID", done: int) -> None:
@@ -217,10 +213,10 @@ def endless(
 
     from ops.bench import endless as bench
 
-    with Progress(console=_console(), disable=as_json) as progress:
+    with Progress(console=error_console(), disable=as_json) as progress:
         task = progress.add_task("events", total=None)
         report = bench.measure(events, progress=lambda done, total: progress.update(task, completed=done, total=total))
-    _finish([report], as_json)
+    finish([report], as_json)
 
 
 def experiment(
@@ -236,17 +232,17 @@ def experiment(
 
     from ops.bench import experiment as bench
 
-    console = _console()
+    console = error_console()
     with (
-        _failing_clearly(),
-        _dataset(data) as dataset,
+        failing_clearly(),
+        opened_dataset(data) as dataset,
         TemporaryDirectory(prefix="freshet-experiment-") as home,
         Progress(console=console, disable=not console.is_terminal) as progress,
     ):
         task = progress.add_task("events", total=dataset.n_events)
         found = asyncio.run(bench.measure(dataset, live, Path(home), partial(_complete, progress, task)))
         name = dataset.name
-    _finish([bench.report(name, found)], as_json)
+    finish([bench.report(name, found)], as_json)
 
 
 def recovery(
@@ -256,10 +252,10 @@ def recovery(
     as_json: _Json = False,
 ) -> None:
     """Kill each flow in the middle of a stream: until it moves on, and whether counts stay exact."""
-    console = _console()
-    with _failing_clearly(), _dataset(data) as dataset:
-        report = _recovery(dataset, rounds, rate, console)
-    _finish([report], as_json)
+    console = error_console()
+    with failing_clearly(), opened_dataset(data) as dataset:
+        report = steps.recovery(dataset, rounds, rate, console)
+    finish([report], as_json)
 
 
 def capacity(
@@ -278,10 +274,10 @@ def capacity(
     from ops.bench.systems import own_system, pids
     from ops.operating.capacity_command import show
 
-    console = _console()
+    console = error_console()
     with (
-        _failing_clearly(),
-        _dataset(data) as dataset,
+        failing_clearly(),
+        opened_dataset(data) as dataset,
         own_system(console, attribution_wait_s=_NO_CLICK_S) as settings,
     ):
         found = bench.measure(settings, dataset, pids(settings), limit, seconds, console)
@@ -304,7 +300,7 @@ def run_all(
     from ops.bench import robustness
     from ops.bench.systems import own_system
 
-    console = _console()
+    console = error_console()
     reports: list[Report] = []
 
     def run(step: "Callable[[], Report | list[Report]]") -> None:
@@ -312,166 +308,17 @@ def run_all(
         for report in found if isinstance(found, list) else [found]:
             reports.append(report)
             if not as_json:
-                _show(report)
+                show(report)
 
-    with _failing_clearly(), _dataset(data) as dataset:
+    with failing_clearly(), opened_dataset(data) as dataset:
         with own_system(console) as settings:
-            run(lambda: _replay(settings, dataset, limit, console))
-            run(lambda: _serving(settings, seconds))
-            run(lambda: _freshness(settings, clicks, 100.0))
-            run(lambda: _hides(settings, n_hides))
+            run(lambda: steps.replay(settings, dataset, limit, console))
+            run(lambda: steps.serving(settings, seconds))
+            run(lambda: steps.freshness(settings, clicks, 100.0))
+            run(lambda: steps.hides(settings, n_hides))
             run(lambda: robustness.feedback(settings, n_feedback))
             run(lambda: robustness.live(settings, 1000, 500, 50.0))
             run(lambda: robustness.faults(settings, seconds))
-        run(lambda: _recovery(dataset, kills, _KILLS_AT_PER_S, console))
-        run(lambda: _filters(_N_ITEMS, _N_EVENTS, console))
-    _finish(reports, as_json, shown=True)
-
-
-def _filters(items: int, events: int, console: "Console") -> "list[Report]":
-    """On a system of its own, with a catalogue of its own."""
-    from ops.bench import filters as bench
-    from ops.bench.systems import own_system
-
-    with own_system(console) as settings:
-        return bench.measure(settings, items, events, console)
-
-
-def _recovery(dataset: "Dataset", rounds: int, rate: float, console: "Console") -> "Report":
-    """On a system of its own: it has to begin with the data set's first event."""
-    from ops.bench import recovery as bench
-    from ops.bench.systems import own_system
-
-    with own_system(console, lake_delay_s=1.0) as settings:  # so that each flow's output is seen to move
-        return bench.measure(settings, dataset, rounds, rate, console)
-
-
-def _freshness(settings: "Settings", clicks: int, load: float) -> "Report":
-    import asyncio
-
-    from ops.bench import freshness as bench
-    from ops.stack.status import address
-
-    alone = asyncio.run(bench.measure(address(settings), clicks, 0))
-    loaded = asyncio.run(bench.measure(address(settings), clicks, load))
-    return bench.report(alone, loaded, load)
-
-
-def _hides(settings: "Settings", n: int) -> "Report":
-    import asyncio
-    import uuid
-
-    from ops.bench import hides as bench
-    from ops.bench.pausing import frozen
-    from ops.bench.systems import flow_pids
-    from ops.lag import wait_until_caught_up
-    from ops.stack.status import address
-
-    running = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows running"))
-    with frozen(flow_pids(settings).values()):
-        stopped = asyncio.run(bench.measure(address(settings), n, uuid.uuid4().hex[:8], "flows stopped"))
-    wait_until_caught_up(settings, _CATCH_UP_S)
-    return bench.report(running, stopped)
-
-
-def _replay(settings: "Settings", dataset: "Dataset", limit: int | None, console: "Console") -> "Report":
-    from ops.bench import replaying
-    from ops.bench.systems import pids
-    from ops.replay import Plan
-
-    return replaying.measure(settings, dataset, pids(settings), Plan(limit=limit), console)
-
-
-def _serving(settings: "Settings", seconds: float) -> "Report":
-    from ops.bench import serving as bench
-    from ops.bench.systems import bare_endpoint
-    from ops.stack.status import address
-
-    with bare_endpoint(settings) as ceiling_url:
-        return bench.measure(address(settings), bench.known_users(settings, _N_USERS), ceiling_url, seconds)
-
-
-@contextmanager
-def _system(running: bool, data: Path | None) -> Iterator["Settings"]:
-    """Yield the system to measure: the running one, or one of our own with a data set in it."""
-    from ops.bench.systems import own_system
-    from ops.replay import Plan, Summary
-    from ops.replay import replay as play
-    from ops.stack.home import local_settings
-
-    console = _console()
-    with _failing_clearly():
-        if running:
-            yield local_settings()
-            return
-        with _dataset(data) as dataset, own_system(console) as settings:
-            play(settings, dataset, Plan(), Summary(), console)
-            yield settings
-
-
-@contextmanager
-def _dataset(data: Path | None) -> Iterator["Dataset"]:
-    from tempfile import TemporaryDirectory
-
-    from ops.datasets import default_folder, detect
-    from ops.datasets.simulated import simulated
-    from state.settings import Settings
-
-    folder = data or default_folder(Settings())
-    if folder is not None:
-        yield detect(folder)
-        return
-    with TemporaryDirectory(prefix="freshet-simulated-") as made:
-        yield simulated(Path(made))
-
-
-@contextmanager
-def _failing_clearly() -> Iterator[None]:
-    """Exit with 1 and the reason, where there is one to tell."""
-    from ops.bench.api import BenchError
-    from ops.bench.loadgen import LoadError
-    from ops.datasets import DatasetError
-    from ops.http_client import ConnectionFailedError
-    from ops.lag import NotCaughtUpError
-    from ops.sending import SendingError
-
-    try:
-        yield
-    except (
-        BenchError,
-        ConnectionFailedError,
-        DatasetError,
-        LoadError,
-        NotCaughtUpError,
-        SendingError,
-        TimeoutError,
-    ) as error:
-        typer.secho(f"Error: {error or type(error).__name__}", fg=typer.colors.RED, err=True)
-        raise typer.Exit(1) from error
-
-
-def _console() -> "Console":
-    """Progress goes to stderr, so that stdout is the report."""
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-def _show(report: "Report") -> None:
-    from rich.console import Console
-
-    Console().print(report.table())
-
-
-def _finish(reports: "Sequence[Report]", as_json: bool, shown: bool = False) -> None:
-    import msgspec
-
-    if as_json:
-        typer.echo(msgspec.json.encode(reports).decode())
-    elif not shown:
-        for report in reports:
-            _show(report)
-    missed = [figure.name for report in reports for figure in report.figures if figure.met is False]
-    if missed:
-        typer.secho(f"Targets missed: {', '.join(missed)}", fg=typer.colors.RED, err=True)
-        raise typer.Exit(1)
+        run(lambda: steps.recovery(dataset, kills, _KILLS_AT_PER_S, console))
+        run(lambda: steps.filters(_N_ITEMS, _N_EVENTS, console))
+    finish(reports, as_json, shown=True)
