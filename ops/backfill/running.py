@@ -83,7 +83,9 @@ def run(
     stop: threading.Event,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Training:
-    """Return a training that has learned the whole log. Raise `NothingToLearnError`, `InterruptedRunError` or `KeptRunError`.
+    """Return a training that has learned the whole log.
+
+    Raise `NothingToLearnError`, `InterruptedRunError` or `KeptRunError`.
 
     What an interrupted run of the same request has kept in `folder` is gone on with.
     """
