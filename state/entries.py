@@ -230,6 +230,10 @@ def journal_key(flow: str) -> str:
     return f"v1:journal:{flow}"
 
 
+# ops.operating -> itself: the number of the database in which the state is built again
+REBUILDING = "v1:rebuilding"
+
+
 def encode_watermark(watermark: Watermark) -> bytes:
     """Return the value of a watermark's field."""
     return _watermark_codec.encode(watermark)

@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from state.entries import ENTRIES, TABLES, Entry, Table, feed_key, journal_key, watermark_key
+from state.entries import ENTRIES, REBUILDING, TABLES, Entry, Table, feed_key, journal_key, watermark_key
 
-Owner = Entry[Any] | Table[Any] | Literal["feed", "journal", "watermark"]
+Owner = Entry[Any] | Table[Any] | Literal["feed", "journal", "rebuilding", "watermark"]
 
-_OTHERS: Mapping[str, Literal["feed", "journal", "watermark"]] = {
+_OTHERS: Mapping[str, Literal["feed", "journal", "rebuilding", "watermark"]] = {
     feed_key(""): "feed",
     journal_key(""): "journal",
+    REBUILDING: "rebuilding",
     watermark_key(""): "watermark",
 }
 _TABLES = {table.key(bucket): table for table in TABLES for bucket in range(table.n_buckets)}

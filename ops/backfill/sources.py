@@ -7,6 +7,7 @@ the same order from both, and a position is an offset of each partition.
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from itertools import islice
 from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
@@ -21,6 +22,9 @@ from state.validation import InvalidInputError, parse_item
 
 TOPICS = (IMPRESSIONS, EXAMPLES, CLEAN)
 """At the same stream time in this order: a list is known before its outcome, and learned before later events."""
+
+_LAST = 64
+"""Messages at the end of a partition in which its newest event is looked for, at first."""
 
 Where = tuple[str, int]
 """Topic and partition."""
@@ -113,9 +117,18 @@ class KafkaSource(AbstractContextManager["KafkaSource"]):
         times = []
         for where, (low, high) in self.bounds().items():
             if where[0] == CLEAN.name:
-                for offset in (low, high - 1):
-                    times += [record.ts for _, record in self.read(where, offset, offset + 1)]
+                times += [record.ts for _, record in islice(self.read(where, low, high), 1)]
+                times += self._last_times(where, low, high)
         return (min(times), max(times)) if times else None
+
+    def _last_times(self, where: Where, low: int, high: int) -> list[int]:
+        """Return the times of some last records: at the very end there are marks of transactions, and none."""
+        n = _LAST
+        while True:
+            times = [record.ts for _, record in self.read(where, max(low, high - n), high)]
+            if times or high - n <= low:
+                return times
+            n *= 8
 
     def catalogue(self) -> dict[str, Item]:
         items: dict[str, Item] = {}

@@ -52,6 +52,7 @@ def register(app: typer.Typer) -> None:
     bench.command("replay")(replay)
     bench.command("serving")(serving)
     bench.command("hides")(hides)
+    bench.command("promotion")(promotion)
     bench.command("faults")(faults)
     bench.command("feedback")(feedback)
     bench.command("live")(live)
@@ -107,6 +108,23 @@ def hides(
     """Hide an item and ask at once: no list may show it. Again while all flows are frozen."""
     with _system(running, data) as settings:
         _finish([_hides(settings, n)], as_json)
+
+
+def promotion(
+    rate: Annotated[float, typer.Option(min=1, help="Lists a second.")] = 200.0,
+    swaps: Annotated[int, typer.Option(min=1, help="How often another model is to rank.")] = 10,
+    data: _Data = None,
+    running: _Running = False,
+    as_json: _Json = False,
+) -> None:
+    """Promote models and go back while lists are asked for: no request fails, all workers follow in two seconds."""
+    import asyncio
+
+    from ops.bench import promotion as bench
+    from ops.stack.status import address
+
+    with _system(running, data) as settings:
+        _finish([asyncio.run(bench.measure(address(settings), rate, swaps))], as_json)
 
 
 def faults(

@@ -40,7 +40,7 @@ _LOAD_S = 60.0
 _SERVABLE_MS = 2000.0
 _N_CHANGED = 20
 _CATCH_UP_S = 300.0
-_SHOWN_S = 10.0
+_SHOWN_S = 60.0
 _POLL_S = 0.01
 
 _encode = msgspec.json.Encoder().encode

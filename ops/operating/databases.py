@@ -17,6 +17,7 @@ from state.entries import (
     METRIC_WINDOWS,
     MODEL_CHUNK,
     OVERLAY,
+    REBUILDING,
     SHOWN,
     TABLES,
     Entry,
@@ -40,15 +41,23 @@ _CARRIED: Collection[Entry[Any]] = (SHOWN, MODEL_CHUNK, *METRIC_WINDOWS.values()
 class Databases:
     """The database of `settings`, and an empty one of the same server."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raise `StackError` when there is no room, or when others keep their state in the same database."""
+    def __init__(self, settings: Settings, *, take_over: bool = False) -> None:
+        """Raise `StackError` when there is no room, or another rebuild is under way unless it is to be taken over."""
         self._keys = Keys(settings)
         self._live = redis.Redis.from_url(settings.redis_url)
         self._number = int(self._live.get_connection_kwargs().get("db") or 0)
-        self._spare_number = self._free_number()
+        other = cast("bytes | None", self._live.get(self._keys(REBUILDING)))
+        if other is not None and not take_over:
+            raise StackError(
+                f"A rebuild is under way in database {other.decode()} of this Redis, or was killed.",
+                "If none runs any more, freshet rebuild --take-over empties it and begins anew.",
+            )
+        self._spare_number = self._free_number() if other is None else int(other)
         self.spare_settings = settings.model_copy(update={"redis_url": self._url(settings.redis_url)})
         self._spare = redis.Redis.from_url(self.spare_settings.redis_url)
         self._check_room()
+        self._live.set(self._keys(REBUILDING), self._spare_number)
+        self.empty_spare()  # what one that was killed has left
 
     @property
     def live(self) -> redis.Redis:
@@ -93,6 +102,7 @@ class Databases:
 
     def swap(self, known: Collection[Feedback]) -> None:
         """Exchange the two; then carry over feedback of the milliseconds between the last copy and this."""
+        self._live.delete(self._keys(REBUILDING))
         self._live.swapdb(self._number, self._spare_number)
         for feed in {table.feed for table in TABLES}:
             self._live.xadd(self._keys(feed_key(feed)), {"changed": encode_feed_entry({EVERYTHING: []})})
@@ -112,6 +122,7 @@ class Databases:
             self._spare.unlink(*some)
 
     def close(self) -> None:
+        self._live.delete(self._keys(REBUILDING))
         self._live.close()
         self._spare.close()
 

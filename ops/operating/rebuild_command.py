@@ -51,6 +51,9 @@ def rebuild(
     ] = "kafka",
     check: Annotated[bool, typer.Option("--check", help="Build and compare, switch nothing.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the old state in the spare database.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Begin anew where a rebuild was killed; not while one runs.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Build the state in Redis from the log again, and put it in the place of what is there, while serving goes on.
@@ -68,7 +71,14 @@ def rebuild(
         raise typer.BadParameter(f"expected kafka or lake, got {origin!r}", param_hint="--from")
     with telling_what_is_away(), interruptible() as stop:
         try:
-            outcome = run(local_settings(), "lake" if origin == "lake" else "kafka", stop, check=check, keep=keep)
+            outcome = run(
+                local_settings(),
+                "lake" if origin == "lake" else "kafka",
+                stop,
+                check=check,
+                keep=keep,
+                take_over=take_over,
+            )
         except Interrupted:
             raise typer.Exit(_INTERRUPTED) from None
     if as_json:
@@ -77,7 +87,15 @@ def rebuild(
         _print(outcome)
 
 
-def run(settings: "Settings", origin: "Origin", stop: "threading.Event", *, check: bool, keep: bool) -> Outcome:
+def run(
+    settings: "Settings",
+    origin: "Origin",
+    stop: "threading.Event",
+    *,
+    check: bool,
+    keep: bool,
+    take_over: bool = False,
+) -> Outcome:
     """Rebuild, compare and, unless `check`, switch.
 
     Raises
@@ -90,7 +108,7 @@ def run(settings: "Settings", origin: "Origin", stop: "threading.Event", *, chec
     from ops.operating.rebuilding import Rebuild
 
     started = time.monotonic()
-    databases = Databases(settings)
+    databases = Databases(settings, take_over=take_over)
     switched = False
     try:
         databases.check_owner()

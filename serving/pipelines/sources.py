@@ -46,15 +46,18 @@ class Model:
 
 
 class Popular:
-    """The most popular items, of those that a filter asks for if there is one."""
+    """The most popular items; of those that a filter asks for if there is one, which beside `Matching` are none."""
 
     name = "popular"
 
-    def __init__(self, k: int = 500, half_life: str = "8d") -> None:
+    def __init__(self, k: int = 500, half_life: str = "8d", beside_matching: bool = False) -> None:
         self._k = k
         self._half_life = half_life
+        self._beside_matching = beside_matching
 
-    def retrieve(self, slate: Slate) -> Slots:
+    def retrieve(self, slate: Slate) -> Slots | None:
+        if self._beside_matching and slate.wanted is not None:
+            return None
         where = slate.allowed()
         return slate.replica.popular_slots(self._k + _n_to_drop(slate), slate.now_ms, self._half_life, where)
 

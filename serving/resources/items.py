@@ -209,15 +209,18 @@ class OneItem:
                 **known | {"item_id": item_id},
                 counts=total.counts,
                 windows=activity.windows(total, now_ms),
-                servable=self._servable(item_id),
+                servable=self._servable(item_id, item),
                 degraded=degraded,
             ),
         )
 
-    def _servable(self, item_id: str) -> bool:
+    def _servable(self, item_id: str, item: Item | None) -> bool:
+        """Tell whether lists may have the item and filters know it: the learner may meet it before its entry comes."""
         replica = self._mirror.current
         slot = replica.slot(item_id)
-        return slot is not None and item_id not in self._mirror.withheld and bool(replica.servable(np.array([slot]))[0])
+        if slot is None or item_id in self._mirror.withheld or (item is not None and replica.item(slot) is None):
+            return False
+        return bool(replica.servable(np.array([slot]))[0])
 
     async def on_patch(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, item_id: str) -> None:
         """Replace the given fields (RFC 7396: null takes a field's value away)."""

@@ -1,16 +1,14 @@
 """`python -m flows.lake` on a real Kafka: each message is a row once, also when it is killed (R23, R26)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
-import boto3
 import duckdb
 import msgspec
 import pytest
 from confluent_kafka import Producer
-from moto.server import ThreadedMotoServer
 
 from flows.lake_store import count_of_user, files, stored_table
 from flows.lake_tables import TABLES
@@ -186,31 +184,10 @@ def test_two_processes_share_the_partitions(settings: Settings, run_process: Run
     assert rows(settings, "select count(distinct event_id), count(*) from rows") == [(15_000, 15_000)]
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An S3-compatible server with one bucket; its address is in the environment."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="freshet")
-    yield "s3://freshet/lake"
-    server.stop()
-
-
 @pytest.mark.timeout(120)
 def test_an_object_store_holds_the_lake(make_settings: MakeSettings, run_process: RunProcess, bucket: str) -> None:
     """R26: by configuration only, also through a kill."""
-    settings = make_settings(lake_delay_s=0.2, lake=bucket)
+    settings = make_settings(lake_delay_s=0.2, lake=f"{bucket}/lake")
     writer = Writer(settings)
     for first in (0, 2000):
         writer.events(first, 2000)

@@ -28,7 +28,16 @@ _WAIT = timedelta(seconds=60)
 
 
 def fill(settings: Settings, log: FakeLog) -> None:
-    producer = Producer({"bootstrap.servers": settings.kafka_brokers, "partitioner": PARTITIONER})
+    """Write it as flows do, in a transaction: behind the last message is its mark."""
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.kafka_brokers,
+            "partitioner": PARTITIONER,
+            "transactional.id": settings.group_id("log"),
+        }
+    )
+    producer.init_transactions(30)
+    producer.begin_transaction()
     for item in log.items.values():
         producer.produce(ITEMS.full_name(settings), msgspec.json.encode(item), item.item_id)
     for (topic, partition), records in log.records.items():
@@ -51,7 +60,7 @@ def fill(settings: Settings, log: FakeLog) -> None:
                     "1",
                 )
             producer.produce(name, msgspec.msgpack.encode(record), b"u", partition=partition)
-    assert producer.flush(30) == 0
+    producer.commit_transaction(30)
 
 
 def n_rows(settings: Settings) -> int:

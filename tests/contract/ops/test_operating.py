@@ -1,15 +1,14 @@
 """`freshet lag` and `freshet doctor` on a real Kafka and a real Redis."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from datetime import timedelta
 
 import msgspec
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 
+from ops.cli import app
 from ops.operating.doctor import examine
 from ops.stack.children import environment
 from ops.stack.parts import FLOWS
@@ -24,9 +23,8 @@ FEATURES = "features"
 
 
 def freshet(settings: Settings, *arguments: str) -> tuple[int, str]:
-    argv = [sys.executable, "-m", "ops", *arguments]
-    ended = subprocess.run(argv, env=os.environ | environment(settings), capture_output=True, text=True, timeout=120)
-    return ended.returncode, ended.stdout + ended.stderr
+    result = CliRunner().invoke(app, list(arguments), env=environment(settings))
+    return result.exit_code, result.output
 
 
 def write_clean(settings: Settings, n_events: int, ts: int) -> None:

@@ -16,6 +16,7 @@ from flows.kafka_log import KafkaLog
 from flows.lake_store import StoredTable, Stretch
 from flows.lake_tables import TABLES
 from ops.lag import Progress
+from ops.operating.databases import Databases
 from ops.operating.digest import Digest, digests
 from ops.operating.rebuild_command import Outcome, run
 from ops.operating.rebuilding import Origin
@@ -197,6 +198,20 @@ async def test_what_serving_keeps_and_reads_outlives_the_switch(settings: Settin
         await changes.aclose()
     finally:
         await serving.aclose()
+
+
+def test_a_rebuild_that_was_killed_is_taken_over_when_asked_to(settings: Settings) -> None:
+    send_items(settings)
+    killed = Databases(settings)
+    killed.spare.set("v1:user:anna:profile", b"half")
+    with pytest.raises(StackError, match="under way in database"):
+        rebuild(settings)
+    assert killed.spare.dbsize() == 1
+    assert run(settings, "kafka", threading.Event(), check=False, keep=False, take_over=True).is_switched
+    assert killed.spare.dbsize() == 0
+    assert digest(settings)["catalogue"].n == 79
+    assert not RedisStore(settings).get_many(USER_PROFILE, ["anna"])[0]
+    killed.close()
 
 
 def test_state_of_others_in_the_same_database_is_left_alone(settings: Settings) -> None:

@@ -1,9 +1,6 @@
 """`freshet rejected` beside a running `clean`: what was refused is mended, fed again, and counted once."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,8 +8,10 @@ from datetime import timedelta
 
 import msgspec
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 
 from flows.kafka_log import KafkaLog
+from ops.cli import app
 from ops.stack.children import Child, environment, wait_until
 from state.records import CleanEvent
 from state.settings import Settings
@@ -35,10 +34,9 @@ def event(number: int, user: str = "anna", **fields: object) -> dict[str, object
 
 
 def rejected(settings: Settings, *arguments: str) -> dict[str, object]:
-    argv = [sys.executable, "-m", "ops", "rejected", "--json", *arguments]
-    ended = subprocess.run(argv, env=os.environ | environment(settings), capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
+    result = CliRunner().invoke(app, ["rejected", "--json", *arguments], env=environment(settings))
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
 
 
 def messages(settings: Settings, topic: Topic) -> list[bytes]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from state.entries import ITEM_ACTIVITY, activity_field
+from online_models.learner import Learner
+from state.entries import CATALOGUE, ITEM_ACTIVITY, activity_field
 from state.records import Activity, Item, Watermark
 from state.store import Changes
 from state.topics import ITEMS
@@ -106,3 +107,23 @@ async def test_many_items_are_changed_and_deleted_at_once(system: System) -> Non
     for method, body in (("PATCH", {"item_id": "m5"}), ("DELETE", {"items": "m5"}), ("DELETE", {"ids": []})):
         status, problem = await system.call(method, "/v1/items", body)
         assert (status, problem["field"]) == (400, "ids" if "ids" in body else "items")
+
+
+async def test_an_item_is_servable_once_lists_have_its_entry(system: System) -> None:
+    """R3: not when the learner has met it, but filters do not know it yet."""
+    item = Item(item_id="new", genres=["War"])
+    await system.call("PUT", "/v1/items", {"items": [{"item_id": "new", "genres": ["War"]}]})
+    learner, changes = Learner(), Changes()
+    learner.learn_item("new", item)
+    learner.write(changes)
+    system.flows.commit(changes)
+    while "new" not in await system.ids("u1", limit=100):
+        pass
+    _, answer = await system.call("GET", "/v1/items/new")
+    assert (answer["genres"], answer["servable"]) == (["War"], False)
+    described = Changes()
+    described.upsert(CATALOGUE, "new", item)
+    system.flows.commit(described)
+    while not (await system.call("GET", "/v1/items/new"))[1]["servable"]:
+        pass
+    assert "new" in await system.ids("u1", limit=100, genre="War")

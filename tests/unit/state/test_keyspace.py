@@ -3,7 +3,7 @@
 import pytest
 
 from state import entries
-from state.entries import ENTRIES, TABLES, Entry, Table, feed_key, journal_key, watermark_key
+from state.entries import ENTRIES, REBUILDING, TABLES, Entry, Table, feed_key, journal_key, watermark_key
 from state.keyspace import owner_of
 
 
@@ -20,6 +20,7 @@ def test_other_keys_are_known_too() -> None:
         "journal",
         "watermark",
     ]
+    assert owner_of(REBUILDING) == "rebuilding"
     assert owner_of("v0:user:anna:profile") is None
     assert owner_of("v1:table:catalogue:99") is None
 
