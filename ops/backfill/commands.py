@@ -97,7 +97,7 @@ def _learned(
     from rich.console import Console
 
     from ops.backfill.registering import artifact_of, live_ranking
-    from ops.backfill.running import InterruptedRunError, NothingToLearnError, forget, run
+    from ops.backfill.running import InterruptedRunError, KeptRunError, NothingToLearnError, forget, run
     from ops.backfill.sources import KafkaSource, LakeSource
     from ops.interrupts import interruptible
     from ops.lake.query import LakeError
@@ -126,7 +126,7 @@ def _learned(
     except InterruptedRunError as error:
         typer.echo(f"freshet backfill: interrupted {error}; start it again to go on", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    except NothingToLearnError as error:
+    except (NothingToLearnError, KeptRunError) as error:
         _fail(str(error))
     except (LakeError, KafkaException, RegistryError, UnknownModelError, ArtifactError) as error:
         _fail(str(error))

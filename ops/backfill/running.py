@@ -24,6 +24,10 @@ class NothingToLearnError(Exception):
     """There is no event in the time that was asked for."""
 
 
+class KeptRunError(Exception):
+    """What an interrupted run has kept cannot be read."""
+
+
 class InterruptedRunError(Exception):
     """A signal came; what was learned is kept."""
 
@@ -79,7 +83,9 @@ def run(
     stop: threading.Event,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Training:
-    """Return a training that has learned the whole log. Raise `NothingToLearnError` or `InterruptedRunError`.
+    """Return a training that has learned the whole log.
+
+    Raise `NothingToLearnError`, `InterruptedRunError` or `KeptRunError`.
 
     What an interrupted run of the same request has kept in `folder` is gone on with.
     """
@@ -126,6 +132,8 @@ def _read(path: Path) -> _Kept | None:
         return msgspec.msgpack.decode(path.read_bytes(), type=_Kept)
     except FileNotFoundError:
         return None
+    except msgspec.MsgspecError as error:
+        raise KeptRunError(f"{path} is damaged ({error}); --restart begins again") from error
 
 
 def _keep(path: Path, kept: _Kept) -> None:

@@ -10,7 +10,7 @@ from online_models.engine.defaults import default_weights
 from online_models.engine.listwise import ListwiseRanker
 from online_models.ranking import Ranking
 from ops.backfill.registering import artifact_of, live_ranking
-from ops.backfill.running import InterruptedRunError, NothingToLearnError, forget, run
+from ops.backfill.running import InterruptedRunError, KeptRunError, NothingToLearnError, forget, run
 from ops.backfill.sources import merged
 from ops.backfill.training import Parameters, Training, parsed
 from state.artifacts import decode, encode
@@ -165,6 +165,9 @@ def test_bad_requests_say_what_to_do(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=reason):
             parsed(pairs)
+    a_request().path(tmp_path).write_bytes(b"\xc1")
+    with pytest.raises(KeptRunError, match="--restart begins again"):
+        learned(tmp_path)
     assert parsed(["learning_rate=0.01", "organic=false", "start=none"]) == Parameters(
         learning_rate=0.01, organic=False, start="none"
     )
