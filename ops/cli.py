@@ -4,14 +4,18 @@ import sys
 
 import typer
 
-from ops import erasing, evaluate, items, keys, metrics_commands, models, play, rules, traffic_commands, weights
+from ops import erasing, items, keys, metrics_commands, models, rules
 from ops.backfill import commands as backfill
 from ops.bench import commands as bench
+from ops.evaluation import commands as evaluate
+from ops.evaluation import weights
 from ops.experiments import commands as experiments
 from ops.lake import commands as lake
 from ops.operating import commands as operating
+from ops.play import commands as play
 from ops.stack import commands as stack
 from ops.stack.errors import StackError
+from ops.traffic import commands as traffic_commands
 
 app = typer.Typer(
     name="freshet",

@@ -33,8 +33,8 @@ def erase_command(
     from rich.console import Console
     from rich.table import Table
 
-    from ops.sending import KafkaSender, SendingError
     from ops.stack.home import local_settings
+    from ops.traffic.sending import KafkaSender, SendingError
     from state.erasure import PLACES
     from state.store import StoreUnavailableError
 
@@ -79,8 +79,8 @@ def erasure(user: str) -> "Event":
 
 def checks(settings: "Settings", user: str) -> dict[str, Callable[[], bool]]:
     """Return each place, and whether it knows the user."""
-    from flows.lake_store import count_of_user
-    from flows.lake_tables import TABLES
+    from flows.lake.store import count_of_user
+    from flows.lake.tables import TABLES
     from state.entries import LEARNER_USER, USER_PROFILE, USER_VECTOR
     from state.redis_store import RedisStore
 

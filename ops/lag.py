@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import confluent_kafka
 import msgspec
 
-from flows.kafka_log import committed_offsets
+from flows.common.kafka_log import committed_offsets
 from ops.stack.parts import FLOWS, Flow
 from state.records import CleanEvent, Impression
 from state.redis_store import RedisStore

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from ops.traffic_commands import duration
+from ops.traffic.commands import duration
 
 if TYPE_CHECKING:
     import threading

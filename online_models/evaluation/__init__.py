@@ -1,1 +1,1 @@
-"""How lists are judged: protocols, metrics and paired intervals. Pure; `ops.evaluate` reads files and prints."""
+"""How lists are judged: protocols, metrics and paired intervals. Pure; `ops.evaluation` reads files and prints."""

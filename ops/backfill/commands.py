@@ -101,7 +101,7 @@ def _learned(
     from ops.backfill.sources import KafkaSource, LakeSource
     from ops.interrupts import interruptible
     from ops.lake.query import LakeError
-    from ops.replay import progress_bar
+    from ops.traffic.replay import progress_bar
     from state.artifacts import ArtifactError
     from state.redis_store import RedisStore
     from state.registry import Registry, RegistryError, UnknownModelError

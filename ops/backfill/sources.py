@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import msgspec
 import numpy as np
 
-from flows.kafka_log import KafkaLog
+from flows.common.kafka_log import KafkaLog
 from ops.lake.query import Lake, opened
 from state.records import CleanEvent, Example, Item
 from state.settings import Settings

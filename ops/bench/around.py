@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def measured_system(running: bool, data: Path | None) -> Iterator["Settings"]:
     """Yield the system to measure: the running one, or one of our own with a data set in it."""
     from ops.bench.systems import own_system
-    from ops.replay import Plan, Summary
-    from ops.replay import replay as play
     from ops.stack.home import local_settings
+    from ops.traffic.replay import Plan, Summary
+    from ops.traffic.replay import replay as play
 
     console = error_console()
     with failing_clearly():
@@ -58,7 +58,7 @@ def failing_clearly() -> Iterator[None]:
     from ops.datasets import DatasetError
     from ops.http_client import ConnectionFailedError
     from ops.lag import NotCaughtUpError
-    from ops.sending import SendingError
+    from ops.traffic.sending import SendingError
 
     try:
         yield

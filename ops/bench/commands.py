@@ -10,7 +10,7 @@ import typer
 
 from ops.bench import steps
 from ops.bench.around import error_console, failing_clearly, finish, measured_system, opened_dataset, show
-from ops.evaluate import ONE_THREAD
+from ops.evaluation.commands import ONE_THREAD
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -12,7 +12,7 @@ from typing import cast
 import redis
 from rich.console import Console
 
-from flows.kafka_log import KafkaLog
+from flows.common.kafka_log import KafkaLog
 from ops.bench.api import BenchError
 from ops.bench.loadgen import Load, generate
 from ops.bench.processes import ProcessCosts
@@ -20,10 +20,10 @@ from ops.bench.serving import known_users
 from ops.datasets import Dataset
 from ops.lag import behind
 from ops.operating.capacity import Costs
-from ops.replay import Plan, Summary, replay
 from ops.stack.children import wait_until
 from ops.stack.home import Home
 from ops.stack.status import address
+from ops.traffic.replay import Plan, Summary, replay
 from state.entries import TABLES, USER_VECTOR
 from state.redis_commit import Keys
 from state.settings import Settings

@@ -19,9 +19,9 @@ from ops.bench.api import BenchError
 from ops.bench.report import Figure, Report
 from ops.datasets import Dataset
 from ops.experiments import report as experiments
-from ops.memory_log import MemoryEventLog, MemoryLog
-from ops.one_process import Flows
-from ops.schedule import shifted
+from ops.play.memory_log import MemoryEventLog, MemoryLog
+from ops.play.one_process import Flows
+from ops.traffic.schedule import shifted
 from serving.app import create_app
 from serving.kafka.event_log import EventLog
 from state.entries import EXPERIMENT_ARMS

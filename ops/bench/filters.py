@@ -19,10 +19,10 @@ from ops.bench.api import BenchError, put_item, shown
 from ops.bench.report import Figure, Report, percentiles
 from ops.http_client import Client
 from ops.lag import wait_until_caught_up
-from ops.replay import now_ms
-from ops.sending import KafkaSender
-from ops.simulator import World
 from ops.stack.status import address
+from ops.traffic.replay import now_ms
+from ops.traffic.sending import KafkaSender
+from ops.traffic.simulator import World
 from state.entries import USER_PROFILE
 from state.records import Event, Item
 from state.redis_store import RedisStore

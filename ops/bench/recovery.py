@@ -16,18 +16,18 @@ import msgspec
 import psutil
 from rich.console import Console
 
-from ops import schedule
 from ops.bench.api import BenchError
 from ops.bench.report import Figure, Report
 from ops.bench.systems import flow_pids
 from ops.datasets import Dataset
 from ops.lag import Progress, wait_until_caught_up
-from ops.replay import now_ms
-from ops.sending import KafkaSender
 from ops.stack.children import wait_until
 from ops.stack.parts import FLOWS, Flow
 from ops.stack.status import address
-from ops.verify import compare, expected_counts
+from ops.traffic import schedule
+from ops.traffic.replay import now_ms
+from ops.traffic.sending import KafkaSender
+from ops.traffic.verify import compare, expected_counts
 from state.settings import Settings
 
 _TARGET_S = 10.0

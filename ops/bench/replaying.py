@@ -11,9 +11,9 @@ from rich.console import Console
 from ops.bench.processes import ProcessCosts
 from ops.bench.report import Figure, Report
 from ops.datasets import Dataset
-from ops.replay import Plan, Summary, replay
 from ops.stack.status import address
-from ops.verify import Verdict, compare, expected_counts
+from ops.traffic.replay import Plan, Summary, replay
+from ops.traffic.verify import Verdict, compare, expected_counts
 from state import topics
 from state.records import Event
 from state.settings import Settings

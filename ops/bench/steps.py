@@ -65,7 +65,7 @@ def replay(settings: "Settings", dataset: "Dataset", limit: int | None, console:
     """A data set through all flows."""
     from ops.bench import replaying
     from ops.bench.systems import pids
-    from ops.replay import Plan
+    from ops.traffic.replay import Plan
 
     return replaying.measure(settings, dataset, pids(settings), Plan(limit=limit), console)
 

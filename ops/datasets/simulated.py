@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ops.datasets.base import Dataset
 from ops.datasets.tables import load_csv
-from ops.simulator import World
+from ops.traffic.simulator import World
 
 _UNTIL_MS = 1_700_000_000_000
 

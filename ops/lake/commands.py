@@ -123,8 +123,8 @@ def compact(
     from rich.console import Console
     from rich.progress import Progress
 
-    from flows.lake_store import KEPT, compact, drop_replaced, stored_table, worth_compacting
-    from flows.lake_tables import TABLES
+    from flows.lake.store import KEPT, compact, drop_replaced, stored_table, worth_compacting
+    from flows.lake.tables import TABLES
     from ops.stack.home import local_settings
 
     root = local_settings().lake_root

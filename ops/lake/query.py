@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from flows.lake_store import files, stored_table, uri
-from flows.lake_tables import TABLES, LakeTable
+from flows.lake.store import files, stored_table, uri
+from flows.lake.tables import TABLES, LakeTable
 from ops.lake.views import DESCRIPTIONS, base_view, derived_views
 from state.settings import Settings
 

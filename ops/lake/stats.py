@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from flows.lake_files import LakeFile, to_compact
-from flows.lake_store import files, stored_table
-from flows.lake_tables import TABLES
+from flows.lake.files import LakeFile, to_compact
+from flows.lake.store import files, stored_table
+from flows.lake.tables import TABLES
 from state.settings import Settings
 
 

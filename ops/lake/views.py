@@ -1,6 +1,6 @@
 """What `freshet lake sql` can read: a view for each table, and some that analysts would write again and again."""
 
-from flows.lake_tables import TABLES, TIME, LakeTable
+from flows.lake.tables import TABLES, TIME, LakeTable
 
 _JSON = frozenset({"context", "experiments", "degraded", "attributes", "relaxed"})
 

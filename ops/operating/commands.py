@@ -8,7 +8,7 @@ import typer
 
 from ops.operating import capacity_command, rebuild_command
 from ops.operating.away import telling_what_is_away
-from ops.traffic_commands import duration
+from ops.traffic.commands import duration
 
 if TYPE_CHECKING:
     from ops.lag import PartitionLag

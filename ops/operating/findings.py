@@ -23,7 +23,7 @@ _SKEW_S, _MAX_SKEW_S = 1.0, 60.0
 """Events more than five minutes ahead of the broker's clock are refused; recency is told in seconds."""
 _SLOW_S = 60.0
 _SESSION_MS, _TRANSACTION_MS = 6000, 10_000
-"""What flows ask of a broker: `flows.clean`, `flows.quix`."""
+"""What flows ask of a broker: `flows.clean`, `flows.common.quix`."""
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import msgspec
 
-from flows.batches import KafkaBatch
-from flows.lake_store import position, stored_table
-from flows.lake_tables import TABLES
+from flows.common.batches import KafkaBatch
+from flows.lake.store import position, stored_table
+from flows.lake.tables import TABLES
 from ops.lake.query import opened
 from ops.stack.errors import StackError
 from state.records import CleanEvent

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from flows.kafka_log import LogMessage
+from flows.common.kafka_log import LogMessage
 from state.records import Event, Item
 from state.settings import Settings
 from state.topics import EVENTS, ITEMS, Topic

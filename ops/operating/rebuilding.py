@@ -13,13 +13,13 @@ from datetime import timedelta
 from itertools import islice
 from typing import Literal
 
-from flows.batches import KafkaBatch
-from flows.bytewax_kafka import KafkaSource
-from flows.cataloguing import CatalogueWriter, ItemChange, parse_change
-from flows.controlling import restore_documents
-from flows.feature_state import FeatureState
-from flows.kafka_log import KafkaLog
-from flows.learning import LearningState
+from flows.catalogue.cataloguing import CatalogueWriter, ItemChange, parse_change
+from flows.catalogue.controlling import restore_documents
+from flows.common.batches import KafkaBatch
+from flows.common.bytewax_kafka import KafkaSource
+from flows.common.kafka_log import KafkaLog
+from flows.features.feature_state import FeatureState
+from flows.learn.learning import LearningState
 from online_models.learner import Learner
 from online_models.warm_up import warm_up
 from ops.operating.databases import Databases, Feedback

@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 from confluent_kafka import Producer
 
-from flows.kafka_log import KafkaLog, LogMessage
+from flows.common.kafka_log import KafkaLog, LogMessage
 from ops.operating.letters import Fix, Letter, Outcome, Retried, letter_of, mended
 from ops.stack.kafka import n_partitions
 from state.records import CleanEvent

@@ -9,13 +9,14 @@ from typing import Literal
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from ops import demo, traffic
+from ops import demo
 from ops.lag import NotCaughtUpError
-from ops.sending import SendingError
 from ops.stack.errors import StackError
 from ops.stack.home import Home
 from ops.stack.start import stop
 from ops.stack.supervisor import Supervisor
+from ops.traffic import generate as traffic
+from ops.traffic.sending import SendingError
 from state.settings import Settings
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

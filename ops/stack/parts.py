@@ -93,4 +93,4 @@ def serving() -> Part:
 
 def traffic(kind: str) -> Part:
     """Return what plays traffic into a detached stack."""
-    return Part("traffic", "traffic", [sys.executable, "-m", "ops.traffic", kind], once=True)
+    return Part("traffic", "traffic", [sys.executable, "-m", "ops.traffic.generate", kind], once=True)

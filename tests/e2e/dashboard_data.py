@@ -17,9 +17,9 @@ from typing import cast
 import msgspec
 import uvicorn
 
-from flows.batches import KafkaBatch
-from ops.memory_log import MemoryEventLog, MemoryLog
-from ops.one_process_metrics import LocalMetrics
+from flows.common.batches import KafkaBatch
+from ops.play.memory_log import MemoryEventLog, MemoryLog
+from ops.play.one_process_metrics import LocalMetrics
 from ops.stack.children import free_ports
 from serving.app import create_app
 from serving.kafka.event_log import EventLog

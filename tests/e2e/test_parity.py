@@ -16,8 +16,8 @@ from online_models.learner import Learner
 from online_models.profiles import apply_event
 from ops.datasets import Dataset, default_folder, detect
 from ops.datasets.simulated import simulated
-from ops.sending import KafkaSender
 from ops.stack.children import wait_until
+from ops.traffic.sending import KafkaSender
 from serving.app import create_app
 from state.entries import CATALOGUE, USER_PROFILE
 from state.memory_store import AsyncMemoryStore, MemoryStore

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from ops import erasing, schedule
+from ops import erasing
 from ops.bench import freshness
 from ops.bench.api import counts
 from ops.bench.systems import own_system, pids
@@ -19,15 +19,16 @@ from ops.datasets import Dataset, default_folder, detect
 from ops.datasets.simulated import simulated
 from ops.http_client import Client
 from ops.lag import Progress, wait_until_caught_up
-from ops.replay import Plan, Summary, now_ms, replay
-from ops.sending import KafkaSender
-from ops.simulator import World, user_id
 from ops.stack.children import wait_until
 from ops.stack.parts import FLOWS
 from ops.stack.status import address
-from ops.traffic import Simulation, simulate
-from ops.verify import Verdict, compare, expected_counts
-from ops.visits import Tally
+from ops.traffic import schedule
+from ops.traffic.generate import Simulation, simulate
+from ops.traffic.replay import Plan, Summary, now_ms, replay
+from ops.traffic.sending import KafkaSender
+from ops.traffic.simulator import World, user_id
+from ops.traffic.verify import Verdict, compare, expected_counts
+from ops.traffic.visits import Tally
 from state.records import Event
 from state.settings import Settings
 

@@ -10,9 +10,9 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import StatefulBatchLogic
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from flows.batches import KafkaBatch
-from flows.bytewax_kafka import KafkaSink, KafkaSource, Outgoing
-from flows.bytewax_run import run
+from flows.common.batches import KafkaBatch
+from flows.common.bytewax_kafka import KafkaSink, KafkaSource, Outgoing
+from flows.common.bytewax_run import run
 from state.settings import Settings
 from state.topics import CLEAN, EXAMPLES, PARTITIONER, Topic
 from tests.conftest import MakeSettings

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
-from flows.lake_store import count_of_user, files, stored_table
-from flows.lake_tables import TABLES
+from flows.lake.store import count_of_user, files, stored_table
+from flows.lake.tables import TABLES
 from ops.lake.query import LakeError, opened
 from ops.stack.children import Child, wait_until
 from state.records import Item

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from confluent_kafka import Producer
 
-from flows.batches import KafkaBatch
-from flows.bytewax_kafka import KafkaSource
+from flows.common.batches import KafkaBatch
+from flows.common.bytewax_kafka import KafkaSource
 from ops.stack.children import wait_until
 from state.settings import Settings
 from state.topics import EXAMPLES, IMPRESSIONS

@@ -12,8 +12,8 @@ import msgspec
 import redis
 from confluent_kafka import Producer
 
-from flows.lake_store import files, stored_table
-from flows.lake_tables import TABLES
+from flows.lake.store import files, stored_table
+from flows.lake.tables import TABLES
 from ops.backfill.sources import KafkaSource, LakeSource, Served, merged
 from ops.stack.children import Child, environment, wait_until
 from state.records import Impression

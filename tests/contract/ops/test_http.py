@@ -14,9 +14,9 @@ from ops.bench.api import BenchError
 from ops.bench.loadgen import Load, LoadError, generate, run
 from ops.datasets import detect
 from ops.http_client import Client, ConnectionFailedError
-from ops.simulator import World, item_id
-from ops.verify import compare, expected_counts
-from ops.visits import Tally, Visitors
+from ops.traffic.simulator import World, item_id
+from ops.traffic.verify import compare, expected_counts
+from ops.traffic.visits import Tally, Visitors
 from state.records import Event
 
 Respond = Callable[[str, str, bytes], tuple[int, bytes]]

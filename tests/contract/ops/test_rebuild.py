@@ -11,10 +11,10 @@ import pytest
 import redis
 from confluent_kafka import Producer, TopicPartition
 
-from flows.batches import KafkaBatch
-from flows.kafka_log import KafkaLog
-from flows.lake_store import StoredTable, Stretch
-from flows.lake_tables import TABLES
+from flows.common.batches import KafkaBatch
+from flows.common.kafka_log import KafkaLog
+from flows.lake.store import StoredTable, Stretch
+from flows.lake.tables import TABLES
 from ops.lag import Progress
 from ops.operating.databases import Databases
 from ops.operating.digest import Digest, digests

@@ -10,7 +10,7 @@ import msgspec
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
-from flows.kafka_log import KafkaLog
+from flows.common.kafka_log import KafkaLog
 from ops.cli import app
 from ops.stack.children import Child, environment, wait_until
 from state.records import CleanEvent

@@ -14,10 +14,10 @@ import pytest
 from ops.bench.replaying import consume_and_decode
 from ops.datasets import Dataset, detect
 from ops.lag import NotCaughtUpError, Progress, wait_until_caught_up
-from ops.replay import Plan, Summary, replay
-from ops.sending import KafkaSender, SendingError
 from ops.stack.children import environment, wait_until
 from ops.stack.parts import FLOWS
+from ops.traffic.replay import Plan, Summary, replay
+from ops.traffic.sending import KafkaSender, SendingError
 from state import topics
 from state.records import Event, Watermark
 from state.redis_store import RedisStore

@@ -1,4 +1,4 @@
-"""Slates, events and batches as `flows.attributing` takes them."""
+"""Slates, events and batches as `flows.attribution.attributing` takes them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from datetime import timedelta
 import msgspec
 import numpy as np
 
-from flows.attributing import Attribution, Rules
-from flows.batches import KafkaBatch
+from flows.attribution.attributing import Attribution, Rules
+from flows.common.batches import KafkaBatch
 from state.records import CleanEvent, Example, Impression
 from state.topics import CLEAN, IMPRESSIONS, Topic
 

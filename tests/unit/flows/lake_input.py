@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from flows.batches import KafkaBatch
+from flows.common.batches import KafkaBatch
 from state.records import CleanEvent, Example, Impression
 
 START = 1_790_000_000_000

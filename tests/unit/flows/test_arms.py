@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.arms import ArmState
-from flows.batches import KafkaBatch
-from flows.guarding import AUTHOR, Guard
+from flows.common.batches import KafkaBatch
+from flows.experiments.arms import ArmState
+from flows.experiments.guarding import AUTHOR, Guard
 from online_models.experiments import effects
 from online_models.experiments.arm_sums import merged
 from online_models.experiments.metrics import GUARDED

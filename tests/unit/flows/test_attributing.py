@@ -2,8 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from flows.attributing import Attribution, Rules
-from flows.attribution_snapshot import Snapshot, SnapshotVersionError
+from flows.attribution.attributing import Attribution, Rules
+from flows.attribution.snapshot import Snapshot, SnapshotVersionError
 from state.records import CleanEvent, Example
 from tests.unit.flows.attribution_input import MINUTE, SETTLE, T0, Partition, S, event, labels, slate
 

@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.attributing import Attribution
-from flows.attribution_snapshot import Snapshot
+from flows.attribution.attributing import Attribution
+from flows.attribution.snapshot import Snapshot
 from state.records import CleanEvent, Example, Impression
 from state.topics import CLEAN, IMPRESSIONS
 from tests.unit.flows.attribution_input import MINUTE, RULES, SETTLE, T0, Partition, S, event, slate

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
-from flows.bytewax_kafka import LogGapError, _KafkaSourcePart
+from flows.common.bytewax_kafka import LogGapError, _KafkaSourcePart
 
 NAME = "freshet.clean"
 

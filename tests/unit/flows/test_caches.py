@@ -1,4 +1,4 @@
-from flows.caches import LruCache
+from flows.common.caches import LruCache
 
 
 def test_what_has_not_changed_for_longest_goes_first() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.cataloguing import CatalogueWriter, ItemChange, parse_change
+from flows.catalogue.cataloguing import CatalogueWriter, ItemChange, parse_change
 from state.entries import CATALOGUE
 from state.memory_store import MemoryStore
 from state.records import Item

@@ -7,9 +7,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.batches import KafkaBatch
-from flows.cleaning import Cleaned, PartitionCleaner, Progress
-from flows.deduplication import RecentIds
+from flows.clean.cleaning import Cleaned, PartitionCleaner, Progress
+from flows.clean.deduplication import RecentIds
+from flows.common.batches import KafkaBatch
 from state.records import CleanEvent
 
 NOW = 1_790_000_000_000

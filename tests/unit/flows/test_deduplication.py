@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.deduplication import RecentIds, fingerprint
+from flows.clean.deduplication import RecentIds, fingerprint
 
 HOUR = 3_600_000
 START = 1_790_000_000_000

@@ -1,4 +1,4 @@
-"""`flows.feature_state` over the store in memory."""
+"""`flows.features.feature_state` over the store in memory."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.batches import KafkaBatch
-from flows.feature_state import FeatureState
+from flows.common.batches import KafkaBatch
+from flows.features.feature_state import FeatureState
 from online_models import activity
 from state.entries import CATALOGUE, ITEM_ACTIVITY, OVERLAY, SESSION, USER_PROFILE, activity_field
 from state.memory_store import AsyncMemoryStore, MemoryStore
@@ -240,8 +240,8 @@ def test_second_writer_of_a_partition_is_stopped() -> None:
 
 def test_evicted_values_are_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounded memory."""
-    monkeypatch.setattr("flows.feature_state._PROFILES_BYTES", 10_000)
-    monkeypatch.setattr("flows.feature_state._ITEMS_BYTES", 10_000)
+    monkeypatch.setattr("flows.features.feature_state._PROFILES_BYTES", 10_000)
+    monkeypatch.setattr("flows.features.feature_state._ITEMS_BYTES", 10_000)
     store = MemoryStore()
     state = build(store)
     for round_ in range(3):

@@ -1,6 +1,6 @@
 from datetime import timedelta
 
-from flows.in_step import InStep
+from flows.common.in_step import InStep
 
 A, B, OTHER = ("a", 0), ("b", 0), ("b", 1)
 SPAN_MS = 60_000

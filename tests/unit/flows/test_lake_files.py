@@ -1,6 +1,6 @@
 """Which files are put together (R26)."""
 
-from flows.lake_files import TARGET_BYTES, LakeFile, to_compact
+from flows.lake.files import TARGET_BYTES, LakeFile, to_compact
 
 NOW = 1_790_000_000_000
 OLD = NOW - 7_200_000

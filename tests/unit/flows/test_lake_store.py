@@ -8,7 +8,7 @@ import duckdb
 import pytest
 from deltalake.exceptions import DeltaError
 
-from flows.lake_store import (
+from flows.lake.store import (
     KEPT,
     LakeConflictError,
     LakeSchemaError,
@@ -23,7 +23,7 @@ from flows.lake_store import (
     uri,
     worth_compacting,
 )
-from flows.lake_tables import INTEGER, TABLES, TEXT, LakeTable
+from flows.lake.tables import INTEGER, TABLES, TEXT, LakeTable
 from tests.unit.flows.lake_input import START, batch, event, impression
 
 EVENTS, IMPRESSIONS = TABLES[0], TABLES[1]
@@ -179,7 +179,7 @@ def test_an_erased_user_is_in_no_file(root: str) -> None:
 
 def _with_country(messages: object) -> object:
     columns, places, left_out = EVENTS.to_columns(messages)  # type: ignore[arg-type]
-    from flows.lake_tables import _texts
+    from flows.lake.tables import _texts
 
     return columns | {"country": _texts(["se"] * len(places))}, places, left_out
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from arro3.core import Table
 
-from flows.lake_tables import TABLES, LakeTable
+from flows.lake.tables import TABLES, LakeTable
 from state.records import CleanEvent, Example, Impression, Item
 from tests.unit.flows.lake_input import START, batch, event, example, impression
 

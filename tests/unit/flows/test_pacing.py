@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.pacing import Pacer
+from flows.common.pacing import Pacer
 
 
 def test_nothing_dirty_is_never_due() -> None:

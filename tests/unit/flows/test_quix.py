@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from confluent_kafka import TopicPartition
 
-from flows.batches import KafkaBatch
-from flows.quix import BatchApplication, application
+from flows.common.batches import KafkaBatch
+from flows.common.quix import BatchApplication, application
 from state.settings import Settings
 
 CLEAN = "freshet.clean"

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from flows.shadowing import Shadow, WithShadow
-from flows.tallies import Books, TallyLabels, TallySlates
-from flows.windowed_sums import WindowedSums
+from flows.metrics.shadowing import Shadow, WithShadow
+from flows.metrics.tallies import Books, TallyLabels, TallySlates
+from flows.metrics.windowed_sums import WindowedSums
 from online_models.engine import inputs
 from online_models.ranking import Ranking
 from state.artifacts import Artifact, chunk_id, chunks_of, encode

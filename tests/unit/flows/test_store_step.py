@@ -2,10 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import bytewax_run
-from flows.batches import KafkaBatch
-from flows.bytewax_run import StoreStep
-from flows.pacing import Pacer
+from flows.common import bytewax_run
+from flows.common.batches import KafkaBatch
+from flows.common.bytewax_run import StoreStep
+from flows.common.pacing import Pacer
 
 
 class _Logic:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from flows import telemetry
+from flows.common import telemetry
 from ops.stack.children import free_ports
 from state.settings import Settings
 

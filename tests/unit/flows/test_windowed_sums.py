@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.windowed_sums import LATE, Where, WindowedSums, WindowSums
+from flows.metrics.windowed_sums import LATE, Where, WindowedSums, WindowSums
 from state.metrics import WIDTHS, cut_of, dimensions_of
 
 MINUTE = 60_000

@@ -9,7 +9,7 @@ import pytest
 from online_models.evaluation import baselines, live, nightly
 from online_models.evaluation.baselines import DAY, Baseline, Constant
 from online_models.evaluation.tuning import tune
-from ops.evaluation_models import BASELINES
+from ops.evaluation.models import BASELINES
 
 WHOLE: Mapping[str, float] = {"fading": 0.5, "blend": 0.0, "dislike": 0.5}
 

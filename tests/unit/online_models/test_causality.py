@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from online_models.evaluation.protocols import Log, prequential, sessions
-from ops.evaluation_models import NAMES, make
+from ops.evaluation.models import NAMES, make
 from state.records import Item
 
 N, NOW = 900, 600

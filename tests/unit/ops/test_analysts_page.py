@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from flows.lake_store import StoredTable, Stretch
-from flows.lake_tables import TABLES
+from flows.lake.store import StoredTable, Stretch
+from flows.lake.tables import TABLES
 from ops.cli import app
 from state.records import CleanEvent, Item
 from state.settings import Settings

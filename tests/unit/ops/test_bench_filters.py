@@ -10,7 +10,7 @@ from online_models.profiles import apply_event
 from online_models.replica import Replica
 from ops.bench.brute_force import Retrieval, best_by_ranker, nearest, recall
 from ops.bench.filters import SHARES, filter_of, labelled, tag_of
-from ops.simulator import World
+from ops.traffic.simulator import World
 from state.entries import CATALOGUE
 from state.records import CleanEvent, UserProfile
 from tests.unit.online_models.synthetic import System

@@ -7,8 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.evaluate import register
-from ops.evaluation_models import BASELINES, NAMES, _tuned, tuned_for
+from ops.evaluation.commands import register
+from ops.evaluation.models import BASELINES, NAMES, _tuned, tuned_for
 
 
 def app() -> typer.Typer:

@@ -5,8 +5,8 @@ import pytest
 
 from online_models.evaluation.baselines import Popularity
 from online_models.evaluation.protocols import Candidates
-from ops.evaluation_simulated import Stream, _recovery, attained, place_new_items, recover, stream_of
-from ops.simulator import item_id, number
+from ops.evaluation.simulated import Stream, _recovery, attained, place_new_items, recover, stream_of
+from ops.traffic.simulator import item_id, number
 from state.records import Item
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ops.evaluation_commands import NOBODY, Event, LineReader, Question
-from ops.evaluation_stdio import TOLD, serve
+from ops.evaluation.stdio import TOLD, serve
+from ops.evaluation.stdio_lines import NOBODY, Event, LineReader, Question
 from state.records import Item
 
 

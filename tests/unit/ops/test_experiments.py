@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flows.arms import ArmState
-from flows.lake_store import StoredTable, Stretch
-from flows.lake_tables import TABLES
+from flows.experiments.arms import ArmState
+from flows.lake.store import StoredTable, Stretch
+from flows.lake.tables import TABLES
 from online_models.experiments.assignment import draw
 from online_models.experiments.effects import compare_estimates, estimate_sums
 from online_models.experiments.metrics import BY_NAME

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from flows.lake_store import StoredTable, Stretch
-from flows.lake_tables import TABLES
+from flows.lake.store import StoredTable, Stretch
+from flows.lake.tables import TABLES
 from ops.cli import app
 from ops.lake.views import DESCRIPTIONS
 from state.records import Item

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from flows import telemetry as of_flows
+from flows.common import telemetry as of_flows
 from ops.stack.home import project_root
 from ops.stack.parts import FLOWS
 from serving import telemetry as of_serving

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from online_models.engine.inputs import FEATURE_SET, N_INPUTS
-from ops.memory_log import MAX_WAITING, MemoryLog, MemoryOutbox
-from ops.one_process import Flows
+from ops.play.memory_log import MAX_WAITING, MemoryLog, MemoryOutbox
+from ops.play.one_process import Flows
 from serving.kafka.event_log import QueueFullError
 from serving.resources.users import clean
 from state.entries import CATALOGUE, ITEM_ACTIVITY, MODEL, USER_PROFILE, activity_field

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ops import schedule
 from ops.datasets import Dataset, detect
-from ops.replay import Plan, events_due
+from ops.traffic import schedule
+from ops.traffic.replay import Plan, events_due
 from state.records import Event
 
 NOW_MS = 1_750_000_000_000

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ops.simulator import GENRES, World, examination, item_id, user_id
+from ops.traffic.simulator import GENRES, World, examination, item_id, user_id
 from state.validation import parse_event, parse_item
 
 NOW_MS = 1_750_000_000_000

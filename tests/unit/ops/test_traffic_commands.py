@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from ops.datasets import detection
-from ops.traffic_commands import duration, register
+from ops.traffic.commands import duration, register
 
 
 @pytest.mark.parametrize(

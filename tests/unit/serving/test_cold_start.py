@@ -12,7 +12,7 @@ from falcon import testing
 
 from online_models.learner import Learner
 from online_models.profiles import apply_event
-from ops.simulator import DEVICES, World, examination, item_id, number, user_id
+from ops.traffic.simulator import DEVICES, World, examination, item_id, number, user_id
 from serving.pipelines import lists
 from state.entries import CATALOGUE, USER_PROFILE
 from state.records import CleanEvent, Event, UserProfile, Watermark

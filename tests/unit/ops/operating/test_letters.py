@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.kafka_log import LogMessage
+from flows.common.kafka_log import LogMessage
 from ops.operating.letters import Fix, Letter, letter_of, mended, summarise
 from state.settings import Settings
 from state.topics import EVENTS, ITEMS

@@ -1,0 +1,1 @@
+"""Impressions and what users did then -> the topic `examples`: labelled lists."""

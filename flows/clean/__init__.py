@@ -1,0 +1,1 @@
+"""Raw events -> the topics `clean` and `rejected`: validated, normalised, each once."""

@@ -1,0 +1,1 @@
+"""Impressions and outcomes by arm -> sums, alarms, and guardrails that stop an arm."""

@@ -1,0 +1,1 @@
+"""Clean events -> profiles, windows and sessions in Redis."""

@@ -1,0 +1,1 @@
+"""Clean events, impressions and examples -> Parquet."""

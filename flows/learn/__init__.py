@@ -1,0 +1,1 @@
+"""Clean events and examples -> the online models in Redis."""

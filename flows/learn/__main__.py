@@ -1,0 +1,49 @@
+"""Kafka `clean`, `examples`, `items` -> online models -> Redis. One process: a model has one writer."""
+
+import logging
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+
+from flows.common.batches import KafkaBatch
+from flows.common.bytewax_kafka import KafkaSource
+from flows.common.bytewax_run import StoreLogic, fold_into_store, run
+from flows.common.process import configure_logging, stop_on_signals
+from flows.common.telemetry import expose
+from flows.learn.learning import LearningState
+from online_models.learner import Learner
+from online_models.warm_up import warm_up
+from state.redis_store import RedisStore
+from state.settings import Settings
+from state.topics import CLEAN, EXAMPLES, ITEMS
+
+FLOW = "learn"
+
+log = logging.getLogger(__name__)
+
+
+def build_flow(topics: Source[KafkaBatch], state: StoreLogic) -> Dataflow:
+    """Wire the flow."""
+    flow = Dataflow(FLOW)
+    batches = op.input("read_topics", flow, topics)
+    # KafkaBatch
+    fold_into_store("learn_batches", batches, state)
+    return flow
+
+
+def main() -> None:
+    """Run until told to stop."""
+    settings = Settings()
+    configure_logging(settings)
+    expose(settings, FLOW)
+    stopping = stop_on_signals()
+    log.info("kernels are ready after %.1f s", warm_up())
+    learner = Learner(organic_share=settings.learn_organic_share, replay_share=settings.learn_replay_share)
+    state = LearningState(RedisStore(settings), FLOW, learner)
+    source = KafkaSource(settings, FLOW, {ITEMS: None, CLEAN: None, EXAMPLES: None}, stopping, start=state.start())
+    run(build_flow(source, state), settings)
+
+
+if __name__ == "__main__":
+    main()

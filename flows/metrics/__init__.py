@@ -1,0 +1,1 @@
+"""Everything that happens -> sums by window: the topic `metrics`, and Redis for the dashboard."""

@@ -1,0 +1,1 @@
+"""`freshet evaluate`: logs, models, protocols and reports."""

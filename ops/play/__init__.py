@@ -1,0 +1,1 @@
+"""`freshet play`: everything in one process, without Kafka and Redis."""
