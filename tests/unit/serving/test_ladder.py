@@ -114,6 +114,19 @@ async def test_under_load_fewer_candidates_are_scored(system: System, monkeypatc
     assert len(answer["items"]) == 20
 
 
+async def test_a_wait_is_judged_by_its_share_of_the_budget(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R10: with a budget of a minute nothing is shed for a wait of some ms."""
+    shares: list[float] = []
+
+    def noted(waited: float) -> int:
+        shares.append(waited)
+        return MAX_SCORED
+
+    monkeypatch.setattr(lists_module, "most_scored", noted)
+    _, answer = await system.call("GET", LIST)
+    assert shares == [pytest.approx(answer["timing_ms"]["queue"] / 60_000, abs=1e-6)]
+
+
 def test_the_steps_of_load_go_down() -> None:
     """R10"""
     assert most_scored(0.0) == MAX_SCORED
