@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ops.stack import jars
+from ops.stack.children import wait_until
 from ops.stack.errors import StackError
 from state import topics
 from state.settings import Settings
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
+
+_LED_WITHIN = timedelta(seconds=30)
 
 # Everything that stands still after a crash is kept short: members and transactions of a dead process hold up others.
 SERVER = {
@@ -141,7 +144,10 @@ def answers(client: "AdminClient", timeout: timedelta = timedelta(seconds=0.5)) 
 
 
 def create_topics(settings: Settings) -> None:
-    """Create the contract's topics where missing. Raise `StackError` when one has other partitions than it should."""
+    """Create the contract's topics where missing, and wait until they can be used.
+
+    Raise `StackError` when one has other partitions than it should.
+    """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic
 
@@ -176,6 +182,22 @@ def create_topics(settings: Settings) -> None:
                 f"Topic {name} has {found} partitions, but the settings say {topic.num_partitions}.",
                 f"Set FRESHET_PARTITIONS={found}, or choose another FRESHET_NAMESPACE: users would change partition.",
             )
+
+    def are_led() -> bool:
+        known = client.list_topics(timeout=10).topics
+        return all(
+            name in known
+            and len(known[name].partitions) == topic.num_partitions
+            and all(partition.leader >= 0 for partition in known[name].partitions.values())
+            for name, topic in wanted.items()
+        )
+
+    # The controller answers before brokers know of it: readers that came at once would be told that there is no topic.
+    if not wait_until(are_led, _LED_WITHIN):
+        raise StackError(
+            f"The topics were created on {settings.kafka_brokers}, but their partitions have no leaders.",
+            "Look at the brokers' logs.",
+        )
 
 
 def delete_topics(settings: Settings) -> None:
