@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import confluent_kafka
 import msgspec
 
-from flows.common.kafka_log import committed_offsets
+from flows.common.kafka_log import committed_offsets, watermarks
 from ops.stack.parts import FLOWS, Flow
 from state.records import CleanEvent, Impression
 from state.redis_store import RedisStore
@@ -31,12 +31,6 @@ _RECORDS: dict[Topic, msgspec.msgpack.Decoder[CleanEvent | Impression]] = {
 _TIMEOUT_S = 10.0
 _TAIL = 64
 _POLL_S = 0.05
-_N_TRIES = 100
-_NO_LEADER = {
-    confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION,
-    confluent_kafka.KafkaError.LEADER_NOT_AVAILABLE,
-    confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART,
-}
 
 
 class PartitionLag(msgspec.Struct):
@@ -99,7 +93,6 @@ class Progress:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._pause = threading.Event()
         self._store = RedisStore(settings)
         self._members: dict[str, confluent_kafka.Consumer] = {}
         self._consumer = confluent_kafka.Consumer(
@@ -179,7 +172,7 @@ class Progress:
         """Return the messages before and at each position; the former among the last few offsets only."""
         name = topic.full_name(self._settings)
         begin = {
-            partition: min(max(0, position - _TAIL), self._range(confluent_kafka.TopicPartition(name, partition))[1])
+            partition: min(max(0, position - _TAIL), self._range(name, partition)[1])
             for partition, position in positions.items()
         }
         found = {partition: _Neighbours() for partition in positions}
@@ -216,7 +209,7 @@ class Progress:
         return self._members[group]
 
     def _end(self, topic: str, partition: int) -> int | None:
-        low, high = self._range(confluent_kafka.TopicPartition(topic, partition))
+        low, high = self._range(topic, partition)
         back = _TAIL
         while high > low:
             start = max(low, high - back)
@@ -226,21 +219,8 @@ class Progress:
             back *= 8
         return None
 
-    def _range(self, where: confluent_kafka.TopicPartition) -> tuple[int, int]:
-        """Ask again where a partition has no leader yet: its topic may be a moment old."""
-        for _ in range(_N_TRIES - 1):
-            try:
-                return self._watermarks(where)
-            except confluent_kafka.KafkaException as error:
-                if error.args[0].code() not in _NO_LEADER:
-                    raise
-            self._consumer.list_topics(where.topic, timeout=_TIMEOUT_S)
-            self._pause.wait(_POLL_S)
-        return self._watermarks(where)
-
-    def _watermarks(self, where: confluent_kafka.TopicPartition) -> tuple[int, int]:
-        low, high = self._consumer.get_watermark_offsets(where, timeout=_TIMEOUT_S)
-        return low, high
+    def _range(self, topic: str, partition: int) -> tuple[int, int]:
+        return watermarks(self._consumer, confluent_kafka.TopicPartition(topic, partition), _TIMEOUT_S)
 
     def _last_record(self, topic: str, partition: int, start: int) -> int | None:
         self._consumer.assign([confluent_kafka.TopicPartition(topic, partition, start)])

@@ -26,7 +26,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from flows.clean.cleaning import Cleaned, PartitionCleaner, Progress, Rejected
 from flows.clean.known_events import RebuildError, rebuild
 from flows.common.batches import KafkaBatch
-from flows.common.kafka_log import committed_offsets
+from flows.common.kafka_log import committed_offsets, watermarks
 from flows.common.process import collect_garbage_rarely, configure_logging, stop_on_signals, tell_ready
 from flows.common.telemetry import expose, statistics
 from state.partitioner import UserPartitions
@@ -171,7 +171,7 @@ class CleanFlow:
 
     def _start(self, committed: KafkaPartition) -> int:
         first: int
-        first, _ = self._consumer.get_watermark_offsets(committed, _REQUEST_TIMEOUT_S, cached=False)
+        first, _ = watermarks(self._consumer, committed, _REQUEST_TIMEOUT_S)
         if 0 <= committed.offset < first:
             log.error("%s: %d to %d were deleted before they were cleaned", committed, committed.offset, first)
         return max(int(committed.offset), first)

@@ -18,6 +18,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from flows.common.batches import KafkaBatch
 from flows.common.in_step import InStep, Where
+from flows.common.kafka_log import watermarks
 from flows.common.process import tell_ready
 from flows.common.telemetry import statistics
 from state.settings import Settings
@@ -188,7 +189,7 @@ class _KafkaSourcePart(StatefulSourcePartition[KafkaBatch, Positions]):
         for message in lost:
             topic, partition = self._names[message.topic()], message.partition()
             where = TopicPartition(message.topic(), partition)
-            first, end = self._consumer.get_watermark_offsets(where, _METADATA_TIMEOUT_S, cached=False)
+            first, end = watermarks(self._consumer, where, _METADATA_TIMEOUT_S)
             position = self._positions.get((topic, partition), OFFSET_BEGINNING)
             if position != OFFSET_BEGINNING and not first <= position <= end:
                 raise LogGapError(

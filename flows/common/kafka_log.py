@@ -1,10 +1,10 @@
 """Stretches of a partition, read beside a flow's input: what a recovery needs to know before it starts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event
 from time import monotonic
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -14,6 +14,8 @@ from state.topics import Topic
 _TIMEOUT_S = 15.0
 _MAX_MESSAGES = 2000
 _PAUSE_S = 0.1
+
+T = TypeVar("T")
 
 
 class LogMessage(NamedTuple):
@@ -27,22 +29,55 @@ class LogMessage(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
-_COORDINATOR_MOVES = {
+_PASSES = {
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
-"""For a moment after a broker has started, or a group is used for the first time."""
+"""What brokers answer for a moment: after a start, when a leader moves, when a topic or a group is new."""
 
 
 def committed_offsets(consumer: Consumer, wanted: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
     """Return what the consumer's group has committed, in the order of `wanted`. Raise `KafkaException`."""
+    return _patiently(lambda: list(consumer.committed(wanted, timeout=timeout_s)), timeout_s)
+
+
+def watermarks(consumer: Consumer, where: TopicPartition, timeout_s: float) -> tuple[int, int]:
+    """Return a partition's first offset and the one behind its last. Raise `KafkaException`."""
+
+    def ask() -> tuple[int, int]:
+        first, end = consumer.get_watermark_offsets(where, timeout_s, cached=False)
+        return first, end
+
+    return _patiently(ask, timeout_s)
+
+
+def offset_at(consumer: Consumer, where: TopicPartition, timeout_s: float) -> int:
+    """Return the first offset of the time `where.offset` (epoch ms) or later, negative if there is none.
+
+    Raise `KafkaException`.
+    """
+
+    def ask() -> int:
+        (found,) = consumer.offsets_for_times([where], timeout=timeout_s)
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return int(found.offset)
+
+    return _patiently(ask, timeout_s)
+
+
+def _patiently(ask: Callable[[], T], timeout_s: float) -> T:
+    """Ask again while brokers answer what passes."""
     until = monotonic() + timeout_s
     while True:
         try:
-            return list(consumer.committed(wanted, timeout=timeout_s))
+            return ask()
         except KafkaException as error:
-            if error.args[0].code() not in _COORDINATOR_MOVES or monotonic() > until:
+            if error.args[0].code() not in _PASSES or monotonic() > until:
                 raise
             Event().wait(_PAUSE_S)
 
@@ -71,16 +106,13 @@ class KafkaLog:
 
     def bounds(self, topic: Topic, partition: int) -> tuple[int, int]:
         """Return the first offset and the one behind the last."""
-        low, high = self._consumer.get_watermark_offsets(self._where(topic, partition), timeout=_TIMEOUT_S)
-        return low, high
+        return watermarks(self._consumer, self._where(topic, partition), _TIMEOUT_S)
 
     def offset_at(self, topic: Topic, partition: int, timestamp: int) -> int:
         """Return the offset of the first message of that time or later, else the end."""
         when = self._where(topic, partition, max(0, timestamp))  # a negative one asks for something else
-        (found,) = self._consumer.offsets_for_times([when], timeout=_TIMEOUT_S)
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return self.bounds(topic, partition)[1] if found.offset == OFFSET_END else int(found.offset)
+        found = offset_at(self._consumer, when, _TIMEOUT_S)
+        return self.bounds(topic, partition)[1] if found == OFFSET_END else found
 
     def committed(self, topic: Topic, partition: int) -> int | None:
         """Return the group's committed offset."""

@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from deltalake.exceptions import DeltaError
 
 from flows.common.batches import KafkaBatch
+from flows.common.kafka_log import watermarks
 from flows.common.process import collect_garbage_rarely, configure_logging, stop_on_signals, tell_ready
 from flows.common.telemetry import expose, statistics
 from flows.lake.store import (
@@ -161,7 +162,7 @@ class LakeFlow:
 
     def _assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         for where in partitions:
-            first, _ = consumer.get_watermark_offsets(where, _REQUEST_TIMEOUT_S, cached=False)
+            first, _ = watermarks(consumer, where, _REQUEST_TIMEOUT_S)
             stored = self._waiting[where.topic].stored.position(where.partition)
             if stored is not None and stored < first:
                 log.error("%s[%d]: %d to %d were deleted before they came to the lake", *_place(where), stored, first)

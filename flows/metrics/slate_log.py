@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from flows.common.kafka_log import offset_at, watermarks
 from flows.metrics.tallies import SlateKind, decode_kind
 from state.settings import Settings
 from state.topics import IMPRESSIONS
@@ -87,19 +88,15 @@ class SlateLog:
         self._asker.close()
 
     def _follow(self, partition: int, since: int) -> _Followed:
-        (found,) = self._asker.offsets_for_times(
-            [TopicPartition(self._topic, partition, max(0, since - _CLOCK_SKEW_MS))], _TIMEOUT_S
-        )
-        if found.error is not None:
-            raise KafkaException(found.error)
+        when = TopicPartition(self._topic, partition, max(0, since - _CLOCK_SKEW_MS))
+        found = offset_at(self._asker, when, _TIMEOUT_S)
         low, high = self._ends(partition)
-        start = high if found.offset < 0 else max(low, found.offset, high - self._max_slates)
+        start = high if found < 0 else max(low, found, high - self._max_slates)
         self._consumer.incremental_assign([TopicPartition(self._topic, partition, start)])
         return _Followed(start)
 
     def _ends(self, partition: int) -> tuple[int, int]:
-        low, high = self._asker.get_watermark_offsets(TopicPartition(self._topic, partition), _TIMEOUT_S)
-        return low, high
+        return watermarks(self._asker, TopicPartition(self._topic, partition), _TIMEOUT_S)
 
     def _read(self, partition: int, followed: _Followed) -> None:
         """Read to the end of the log, or to what is newer than needed."""

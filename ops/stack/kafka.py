@@ -4,7 +4,7 @@ import os
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,21 +183,27 @@ def create_topics(settings: Settings) -> None:
                 f"Set FRESHET_PARTITIONS={found}, or choose another FRESHET_NAMESPACE: users would change partition.",
             )
 
-    def are_led() -> bool:
-        known = client.list_topics(timeout=10).topics
-        return all(
-            name in known
-            and len(known[name].partitions) == topic.num_partitions
-            and all(partition.leader >= 0 for partition in known[name].partitions.values())
-            for name, topic in wanted.items()
-        )
-
-    # The controller answers before brokers know of it: readers that came at once would be told that there is no topic.
-    if not wait_until(are_led, _LED_WITHIN):
+    partitions = [(name, partition) for name, topic in wanted.items() for partition in range(topic.num_partitions)]
+    # The controller answers before brokers have taken a topic over: who came at once would find none, or no leader.
+    if not wait_until(lambda: _are_led(client, partitions), _LED_WITHIN):
         raise StackError(
             f"The topics were created on {settings.kafka_brokers}, but their partitions have no leaders.",
             "Look at the brokers' logs.",
         )
+
+
+def _are_led(client: "AdminClient", partitions: Sequence[tuple[str, int]]) -> bool:
+    """Return whether each partition's leader answers for it; metadata names leaders that do not know it yet."""
+    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka.admin import OffsetSpec
+
+    wanted = {TopicPartition(*where): OffsetSpec.latest() for where in partitions}
+    try:
+        for asked in client.list_offsets(wanted, request_timeout=10).values():
+            asked.result()
+    except KafkaException:
+        return False
+    return True
 
 
 def delete_topics(settings: Settings) -> None:
