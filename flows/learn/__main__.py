@@ -11,6 +11,7 @@ from flows.common.bytewax_kafka import KafkaSource
 from flows.common.bytewax_run import StoreLogic, fold_into_store, run
 from flows.common.process import configure_logging, stop_on_signals
 from flows.common.telemetry import expose
+from flows.common.traces import flow_traces, traced
 from flows.learn.learning import LearningState
 from online_models.learner import Learner
 from online_models.warm_up import warm_up
@@ -42,7 +43,7 @@ def main() -> None:
     learner = Learner(organic_share=settings.learn_organic_share, replay_share=settings.learn_replay_share)
     state = LearningState(RedisStore(settings), FLOW, learner)
     source = KafkaSource(settings, FLOW, {ITEMS: None, CLEAN: None, EXAMPLES: None}, stopping, start=state.start())
-    run(build_flow(source, state), settings)
+    run(build_flow(source, traced(state, flow_traces(settings, FLOW))), settings)
 
 
 if __name__ == "__main__":
