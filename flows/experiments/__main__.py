@@ -18,6 +18,7 @@ from flows.common.bytewax_run import StoreLogic, fold_into_store, run
 from flows.common.process import configure_logging, stop_on_signals
 from flows.common.telemetry import expose
 from flows.common.telling import KafkaTeller
+from flows.common.traces import flow_traces, traced
 from flows.experiments.arms import ArmState
 from flows.experiments.guarding import Guard, GuardedArms
 from state.redis_store import RedisStore
@@ -50,7 +51,8 @@ def main() -> None:
     topics = {IMPRESSIONS: partitions, EXAMPLES: partitions, CLEAN: partitions}
     source = KafkaSource(settings, FLOW, topics, stopping, start=arms.start())
     try:
-        run(build_flow(source, GuardedArms(arms, Guard(store, teller))), settings)
+        state = GuardedArms(arms, Guard(store, teller))
+        run(build_flow(source, traced(state, flow_traces(settings, FLOW))), settings)
     finally:
         teller.close()
 

@@ -16,6 +16,7 @@ from flows.common.bytewax_run import StoreLogic, fold_into_store, run
 from flows.common.process import configure_logging, stop_on_signals
 from flows.common.telemetry import expose
 from flows.common.telling import KafkaTeller
+from flows.common.traces import flow_traces, traced
 from flows.learn.learning import LearningState
 from online_models.learner import Learner
 from online_models.warm_up import warm_up
@@ -52,7 +53,7 @@ def main() -> None:
     state = LearningState(store, FLOW, learner, drifting=_drifting(settings, store, teller))
     source = KafkaSource(settings, FLOW, {ITEMS: None, CLEAN: None, EXAMPLES: None}, stopping, start=state.start())
     try:
-        run(build_flow(source, state), settings)
+        run(build_flow(source, traced(state, flow_traces(settings, FLOW))), settings)
     finally:
         teller.close()
 
