@@ -25,6 +25,7 @@ from serving.memory.rotation import Rotation
 from serving.memory.users import Users
 from serving.pipelines.impressions import ImpressionLog
 from serving.pipelines.lists import Lists
+from serving.pipelines.pipeline import Afterwards
 from serving.resources import (
     dashboard,
     events,
@@ -110,6 +111,14 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     def troubles() -> dict[str, str]:
         return operation.troubles_of(mirror, log) | control.degraded | ranking.degraded
 
+    app: App = falcon.asgi.App()
+    app.add_middleware(telemetry.RequestTimer())
+    impressions: Afterwards = ImpressionLog(log.impressions)
+    if settings.traces is not None:
+        from serving.tracing import traced  # not loaded unless it is used
+
+        requests_traced, impressions = traced(settings, impressions)
+        app.add_middleware(requests_traced)
     remembered = LastLists()
     known.on_erase = remembered.forget
     surfaces = declare(
@@ -119,7 +128,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
             text=mirror.text,
             lists=remembered,
             rotation=Rotation(store, known.breaker),
-            impressions=ImpressionLog(log.impressions),
+            impressions=impressions,
             observe=telemetry.observe_stage,
         )
     )
@@ -151,8 +160,6 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
     times = users.Times()
     html, files, version = pages.load()
     docs = resources.files("serving.contract").joinpath("docs.html").read_bytes()
-    app: App = falcon.asgi.App()
-    app.add_middleware(telemetry.RequestTimer())
     if settings.cors_origins:
         origins = "*" if "*" in settings.cors_origins else settings.cors_origins
         app.add_middleware(falcon.CORSMiddleware(allow_origins=origins, expose_headers=["retry-after"]))

@@ -8,7 +8,10 @@ from state.settings import Settings
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: `ts` (epoch ms), `level`, `logger`, `message`, `process`; `error` with a traceback."""
+    """One JSON object a line: `ts` (epoch ms), `level`, `logger`, `message`, `process`.
+
+    Where there is one, `error` with a traceback, and the `trace_id` of the request.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         told = {
@@ -18,6 +21,9 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
             "process": record.process,
         }
+        trace_id = getattr(record, "trace_id", None)
+        if trace_id is not None:
+            told["trace_id"] = trace_id
         if record.exc_info:
             told["error"] = self.formatException(record.exc_info)
         return msgspec.json.encode(told).decode()

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         0.06, ge=0, description="of the learner's time for lists made at positives that no request explains"
     )
     learn_replay_share: float = Field(0.03, ge=0, description="of the learner's time for learning past pairs again")
+    drift_share: float = Field(
+        1.0, ge=0, le=1, description="of the labelled lists in which the learner looks for drift; 0: none"
+    )
     lake: str | None = Field(
         None, description="folder or URL (s3://bucket/path; credentials from AWS_*) of the lake; none: in `home`"
     )
@@ -70,11 +73,25 @@ class Settings(BaseSettings):
         0, ge=0, le=65503, description="Prometheus metrics of each flow: here, or on the next free one of 32; 0: none"
     )
     flow_metrics_host: str = "127.0.0.1"
+    traces: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "traces"),
+        description="base URL of an OTLP/HTTP receiver, as in `http://127.0.0.1:4318`; none: nothing is traced",
+    )
+    trace_share: float = Field(
+        0.01, ge=0, le=1, description="of requests that are traced, where their caller has not decided (`traceparent`)"
+    )
 
     @field_validator("flow_partitions", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("traces", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        return value or None  # as where compose passes on what is not set
 
     @model_validator(mode="after")
     def _check_share(self) -> Self:

@@ -19,12 +19,15 @@ from bytewax.outputs import Sink
 
 from flows.attribution.attributing import Attribution, Rules
 from flows.attribution.recovery import Recovery
+from flows.attribution.tracing import ExampleTraces
 from flows.common.batches import KafkaBatch
 from flows.common.bytewax_kafka import KafkaSink, KafkaSource, Outgoing
 from flows.common.bytewax_run import run
 from flows.common.kafka_log import KafkaLog
 from flows.common.process import configure_logging, stop_on_signals
 from flows.common.telemetry import expose
+from flows.common.traces import FlowTraces, flow_traces
+from state.records import Example
 from state.settings import Settings
 from state.topics import CLEAN, EXAMPLES, IMPRESSIONS
 
@@ -41,14 +44,19 @@ State = tuple[int, bytes]
 """Partition and its snapshot."""
 
 
-def build_flow(source: Source[KafkaBatch], recovery: Recovery, examples: Sink[tuple[str, Outgoing]]) -> Dataflow:
+def build_flow(
+    source: Source[KafkaBatch],
+    recovery: Recovery,
+    examples: Sink[tuple[str, Outgoing]],
+    traces: FlowTraces | None = None,
+) -> Dataflow:
     """Wire the flow."""
     flow = Dataflow(FLOW)
     batches = op.input("read_slates_and_events", flow, source)
     # KafkaBatch
     by_partition = op.key_on("key_by_partition", batches, lambda batch: str(batch.partition))
     # (partition, KafkaBatch)
-    attributed = op.stateful_batch("attribute_outcomes", by_partition, partial(AttributionStep, recovery))
+    attributed = op.stateful_batch("attribute_outcomes", by_partition, partial(AttributionStep, recovery, traces))
     # (partition, Outgoing)
     op.output("write_examples", attributed, examples)
     return flow
@@ -57,8 +65,9 @@ def build_flow(source: Source[KafkaBatch], recovery: Recovery, examples: Sink[tu
 class AttributionStep(StatefulBatchLogic[KafkaBatch, Outgoing, State]):
     """Runs the `Attribution` of one partition as a Bytewax step, with one timer."""
 
-    def __init__(self, recovery: Recovery, state: State | None) -> None:
+    def __init__(self, recovery: Recovery, traces: FlowTraces | None, state: State | None) -> None:
         self._recovery = recovery
+        self._traces = None if traces is None else ExampleTraces(traces)
         self._partition = -1
         self._logic: Attribution | None = None
         if state is not None:
@@ -74,6 +83,8 @@ class AttributionStep(StatefulBatchLogic[KafkaBatch, Outgoing, State]):
         now = _now()
         for batch in values:
             self._logic.apply(batch, now)
+            if self._traces is not None:
+                self._traces.read(batch)
         return self._advance(now)
 
     def on_notify(self) -> tuple[list[Outgoing], bool]:
@@ -95,7 +106,10 @@ class AttributionStep(StatefulBatchLogic[KafkaBatch, Outgoing, State]):
     def _advance(self, now: int) -> tuple[list[Outgoing], bool]:
         assert self._logic is not None
         examples = self._logic.advance(now)
-        return [Outgoing(EXAMPLES, e.user_id.encode(), _encode(e)) for e in examples], StatefulBatchLogic.RETAIN
+        headers = _no_headers if self._traces is None else self._traces.headers
+        return [
+            Outgoing(EXAMPLES, example.user_id.encode(), _encode(example), headers(example)) for example in examples
+        ], StatefulBatchLogic.RETAIN
 
     def _report(self, counts: Mapping[str, int]) -> None:
         if time.monotonic() >= self._report_at and counts != self._reported:
@@ -104,6 +118,10 @@ class AttributionStep(StatefulBatchLogic[KafkaBatch, Outgoing, State]):
             )
             self._reported = dict(counts)
             self._report_at = time.monotonic() + _REPORT_EVERY_S
+
+
+def _no_headers(example: Example) -> None:
+    return None
 
 
 def _now() -> int:
@@ -132,7 +150,7 @@ def main() -> None:
             tell_ends=True,
             in_step=_IN_STEP,
         )
-        flow = build_flow(source, recovery, KafkaSink(settings, FLOW))
+        flow = build_flow(source, recovery, KafkaSink(settings, FLOW), flow_traces(settings, FLOW))
         # Another Kafka has other offsets, other partitions are another process.
         own = () if len(partitions) == settings.partitions else partitions
         name = "-".join([FLOW, kafka.cluster_id, *map(str, own)])

@@ -25,10 +25,12 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from flows.clean.cleaning import Cleaned, PartitionCleaner, Progress, Rejected
 from flows.clean.known_events import RebuildError, rebuild
+from flows.clean.tracing import EventTraces
 from flows.common.batches import KafkaBatch
 from flows.common.kafka_log import committed_offsets, watermarks
 from flows.common.process import collect_garbage_rarely, configure_logging, stop_on_signals, tell_ready
 from flows.common.telemetry import expose, statistics
+from flows.common.traces import flow_traces
 from state.partitioner import UserPartitions
 from state.settings import Settings
 from state.topics import CLEAN, EVENTS, PARTITIONER, REJECTED
@@ -53,7 +55,8 @@ _REPORT_EVERY_S = 10.0
 class CleanFlow:
     """The loop. Everything runs in the thread that calls `run`."""
 
-    def __init__(self, settings: Settings, stopping: threading.Event) -> None:
+    def __init__(self, settings: Settings, stopping: threading.Event, traces: EventTraces | None = None) -> None:
+        self._traces = traces
         self._settings = settings
         self._stopping = stopping
         self._events = EVENTS.full_name(settings)
@@ -189,7 +192,10 @@ class CleanFlow:
         if not batches:
             return
         cleaned = [(batch, self._cleaners[batch.partition].clean(batch)) for batch in batches]
-        if not self._transact(cleaned):
+        committed = self._transact(cleaned)
+        if self._traces is not None:
+            self._traces.end("committed" if committed else "aborted")
+        if not committed:
             return
         for batch, result in cleaned:
             self._cleaners[batch.partition].apply(result)
@@ -215,7 +221,10 @@ class CleanFlow:
                 raise KafkaException(error)
             else:
                 log.warning("kafka: %s", error)
-        batches = [_batch(partition, ours, ends.get(partition, 0)) for partition, ours in found.items()]
+        batches = [
+            _batch(partition, ours, ends.get(partition, 0), self._traces is not None)
+            for partition, ours in found.items()
+        ]
         # Behind the last message may be a transaction's marker: commit that too, or the flow seems to lag forever.
         batches += [
             KafkaBatch(EVENTS.name, partition, [], [], [], [], end)
@@ -253,11 +262,13 @@ class CleanFlow:
 
     def _produce(self, batch: KafkaBatch, result: Cleaned) -> None:
         partition = batch.partition
-        for user, value in result.clean:
-            self._send(self._clean, value, user, partition)
+        headers = {} if self._traces is None else self._traces.carry_on(batch, result)
+        for at, (user, value) in enumerate(result.clean):
+            self._send(self._clean, value, user, partition, headers.get(at))
         # To the partition where all of the user's events are remembered; the producer used another partitioner or key.
         for misplaced in result.misplaced:
-            self._send(self._events, batch.values[misplaced.at], misplaced.user, misplaced.partition)
+            sent_with = batch.headers[misplaced.at] if batch.headers else None
+            self._send(self._events, batch.values[misplaced.at], misplaced.user, misplaced.partition, sent_with)
         for rejected in result.rejected:
             self._send_letter(batch, rejected)
 
@@ -281,7 +292,7 @@ class CleanFlow:
         value: bytes | None,
         key: bytes | None,
         partition: int,
-        headers: list[tuple[str, str]] | None = None,
+        headers: Sequence[tuple[str, str | bytes]] | None = None,
     ) -> None:
         while True:
             try:
@@ -309,7 +320,7 @@ class CleanFlow:
                 )
 
 
-def _batch(partition: int, messages: Sequence[Message], end: int) -> KafkaBatch:
+def _batch(partition: int, messages: Sequence[Message], end: int, headers: bool) -> KafkaBatch:
     return KafkaBatch(
         EVENTS.name,
         partition,
@@ -318,6 +329,7 @@ def _batch(partition: int, messages: Sequence[Message], end: int) -> KafkaBatch:
         [message.value() for message in messages],
         [_arrival(message) for message in messages],
         max(end, messages[-1].offset() + 1),
+        headers=[message.headers() or () for message in messages] if headers else (),
     )
 
 
@@ -348,7 +360,8 @@ def main() -> None:
     expose(settings, FLOW)
     collect_garbage_rarely()
     try:
-        CleanFlow(settings, stop_on_signals()).run()
+        traces = flow_traces(settings, FLOW)
+        CleanFlow(settings, stop_on_signals(), None if traces is None else EventTraces(traces)).run()
     except (KafkaException, RebuildError) as error:
         log.critical("stops, to be started again: %s", error)
         raise SystemExit(1) from error

@@ -118,6 +118,7 @@ class KafkaSource(FixedPartitionedSource[KafkaBatch, Positions]):
             commit=self._commit,
             tell_ends=self._tell_ends,
             in_step=in_step,
+            headers=self._settings.traces is not None,
         )
 
 
@@ -132,6 +133,7 @@ class _KafkaSourcePart(StatefulSourcePartition[KafkaBatch, Positions]):
         commit: bool,
         tell_ends: bool,
         in_step: InStep | None,
+        headers: bool,
     ) -> None:
         self._consumer = consumer
         self._names = names
@@ -141,6 +143,7 @@ class _KafkaSourcePart(StatefulSourcePartition[KafkaBatch, Positions]):
         self._commit = commit
         self._tell_ends = tell_ends
         self._in_step = in_step
+        self._headers = headers
         self._paused: set[Where] = set()
         self._committed: Positions = {}
         self._idle_polls = 0
@@ -242,6 +245,7 @@ class _KafkaSourcePart(StatefulSourcePartition[KafkaBatch, Positions]):
             [message.timestamp()[1] for message in messages],
             next_offset,
             at_end=last.error() is not None,
+            headers=[message.headers() or () for message in messages] if self._headers else (),
         )
 
     def snapshot(self) -> Positions:
@@ -275,6 +279,7 @@ class Outgoing(NamedTuple):
     topic: Topic
     key: bytes
     value: bytes
+    headers: list[tuple[str, bytes]] | None = None
 
 
 class KafkaSink(FixedPartitionedSink[Outgoing, None]):
@@ -324,7 +329,9 @@ class _KafkaSinkPart(StatefulSinkPartition[Outgoing, None]):
         full_name = message.topic.full_name(self._settings)
         while True:
             try:
-                self._producer.produce(full_name, message.value, message.key, on_delivery=_raise_on_failure)
+                self._producer.produce(
+                    full_name, message.value, message.key, headers=message.headers, on_delivery=_raise_on_failure
+                )
                 return
             except BufferError:
                 self._producer.poll(0.1)  # ends: the queue empties, or its messages time out, which raises here

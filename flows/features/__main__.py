@@ -12,6 +12,7 @@ from flows.common.bytewax_kafka import KafkaSource
 from flows.common.bytewax_run import StoreLogic, fold_into_store, run
 from flows.common.process import configure_logging, stop_on_signals
 from flows.common.telemetry import expose
+from flows.common.traces import flow_traces, traced
 from flows.features.feature_state import FeatureState
 from state.redis_store import RedisStore
 from state.settings import Settings
@@ -38,7 +39,7 @@ def main() -> None:
     partitions = settings.own_partitions
     state = FeatureState(RedisStore(settings), FLOW, CLEAN.name, partitions)
     source = KafkaSource(settings, FLOW, {CLEAN: partitions}, stopping, start=state.start())
-    run(build_flow(source, state), settings)
+    run(build_flow(source, traced(state, flow_traces(settings, FLOW))), settings)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,13 @@ def by_age(values: Values, events: Sequence[int], clusters: Sequence[str], start
     return [clustered(values[of == k], names[of == k].tolist()) for k in range(len(starts))]
 
 
+def classes(starts: Sequence[int]) -> list[str]:
+    """Names of the classes of `by_age`, as in 3-4; the last one is open."""
+    ends = [str(after - 1) for after in starts[1:]]
+    closed = [f"{at}" if end == str(at) else f"{at}-{end}" for at, end in zip(starts, ends, strict=False)]
+    return [*closed, f"{starts[-1]}+"]
+
+
 def paired(outcome: Outcome, baseline: Outcome, metric: str, new_only: bool = False) -> Estimate:
     """Difference of a metric to a baseline on the same queries.
 

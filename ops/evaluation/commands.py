@@ -56,7 +56,12 @@ def evaluate_command(
         str, typer.Option(help="What the engine's ranker begins with on data: default, none or a file.")
     ] = ("default"),
     without: Annotated[
-        str | None, typer.Option(help="On data: leave a source or inputs of the engine out.", show_default=False)
+        str | None,
+        typer.Option(
+            help="On data: beside the engine, one that lacks a source or inputs; separated by commas, or all. With"
+            " default weights each begins with random ones: those that ship know all inputs.",
+            show_default=False,
+        ),
     ] = None,
     variant: Annotated[
         str | None, typer.Option(help="On data: make another log of it, such as long-tail.", show_default=False)
@@ -74,6 +79,7 @@ def evaluate_command(
         expected = ", ".join(PROTOCOLS + SIMULATED)
         raise typer.BadParameter(f"expected one of {expected}, got {protocol!r}", param_hint="--protocol")
     _check_engine(protocol, weights, without)
+    groups = _groups(without)
     _check_variant(protocol, variant)
     if tuned and warm_up == 0.0:
         raise typer.BadParameter("there is nothing before the first query to tune on", param_hint="--warm-up")
@@ -88,7 +94,7 @@ def evaluate_command(
 
     try:
         report = _evaluate(
-            task_of(data, protocol, limit, warm_up, variant), names, baseline, seed, tuned, as_json, weights, without
+            task_of(data, protocol, limit, warm_up, variant), names, baseline, seed, tuned, as_json, weights, groups
         )
     except DatasetError as error:
         typer.echo(f"freshet evaluate: {error}", err=True)
@@ -109,7 +115,7 @@ def _simulated(protocol: str, names: list[str], limit: int | None, seed: int, as
     from ops.evaluation.display import show_new_items, show_recoveries
     from ops.evaluation.models import make
     from ops.evaluation.plot import draw_new_items, draw_recoveries
-    from ops.evaluation.simulated import DRIFTS, N_EVENTS, place_new_items, recover, stream_of
+    from ops.evaluation.simulated import DRIFTS, N_DAYS, N_EVENTS, place_new_items, recover, stream_of
 
     n_events = limit or N_EVENTS
     if protocol == "new-items":
@@ -117,7 +123,7 @@ def _simulated(protocol: str, names: list[str], limit: int | None, seed: int, as
         placed = []
         for name in names:
             with _advancing(name, as_json) as advance:
-                placed.append(place_new_items(name, make(name, seed, n_events), stream, seed, advance))
+                placed.append(place_new_items(name, make(name, seed, n_events, nights=N_DAYS), stream, seed, advance))
         if plot is not None:
             draw_new_items(placed, plot)
         if as_json:
@@ -130,7 +136,7 @@ def _simulated(protocol: str, names: list[str], limit: int | None, seed: int, as
         stream = stream_of(n_events, seed, drift)
         for name in names:
             with _advancing(f"{name}, {drift}", as_json) as advance:
-                recoveries.append(recover(name, make(name, seed, n_events), stream, drift, advance))
+                recoveries.append(recover(name, make(name, seed, n_events, nights=N_DAYS), stream, drift, advance))
     if plot is not None:
         draw_recoveries(recoveries, plot)
     if as_json:
@@ -174,7 +180,6 @@ def _check_wishes(name: str) -> None:
 def _check_engine(protocol: str, weights: str, without: str | None) -> None:
     from online_models.engine.inputs import N_INPUTS, NAMES
     from online_models.engine.scorer import Scorer, SnapshotVersionError
-    from online_models.evaluation.ablation import GROUPS
 
     if protocol in SIMULATED and (weights != "default" or without is not None):
         raise typer.BadParameter(f"--weights and --without are for {', '.join(PROTOCOLS)}", param_hint="--protocol")
@@ -185,8 +190,21 @@ def _check_engine(protocol: str, weights: str, without: str | None) -> None:
             Scorer(N_INPUTS).load(Path(weights).read_bytes(), NAMES)
         except (SnapshotVersionError, msgspec.MsgspecError) as error:
             raise typer.BadParameter(f"{weights}: {error}", param_hint="--weights") from None
-    if without is not None and without not in GROUPS:
-        raise typer.BadParameter(f"expected one of {', '.join(GROUPS)}, got {without!r}", param_hint="--without")
+
+
+def _groups(without: str | None) -> list[str]:
+    """Return the groups that the engine is to do without, one at a time."""
+    from online_models.evaluation.ablation import GROUPS
+
+    if without is None:
+        return []
+    groups = list(GROUPS) if without == "all" else [group.strip() for group in without.split(",")]
+    for group in groups:
+        if group not in GROUPS:
+            raise typer.BadParameter(
+                f"expected all or some of {', '.join(GROUPS)}, got {group!r}", param_hint="--without"
+            )
+    return groups
 
 
 def _check_variant(protocol: str, variant: str | None) -> None:
@@ -206,11 +224,16 @@ def _evaluate(
     tuned: bool,
     quiet: bool,
     weights: str,
-    without: str | None,
+    groups: list[str],
 ) -> "Report":
+    from online_models.evaluation.ablation import ablated
     from online_models.evaluation.report import report_of
-    from ops.evaluation.models import BASELINES, make, tuned_for
+    from ops.evaluation.models import BASELINES, make, tuned_for, weights_of
 
+    if groups:
+        names = names if "engine" in names else ["engine", *names]
+        baseline = baseline or "engine"
+        weights = "none" if weights == "default" else weights
     outcomes: dict[str, Outcome] = {}
     constants: dict[str, dict[str, float]] = {}
     for name in names:
@@ -218,7 +241,11 @@ def _evaluate(
         if tuned and name in BASELINES:
             constants[name] = _tune(task, name, seed, quiet)
         with _advancing(name, quiet) as advance:
-            outcomes[name] = task.run(make(name, seed, task.n_events, constants[name], weights, without), advance)
+            outcomes[name] = task.run(make(name, seed, task.n_events, constants[name], weights), advance)
+    for group in groups:
+        name = f"without {group}"
+        with _advancing(name, quiet) as advance:
+            outcomes[name] = task.run(ablated(group, seed, weights_of(weights, seed)), advance)
     return report_of(task.data, task.protocol, outcomes, baseline, task.n_items, task.genres, constants)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from online_models.evaluation.metrics import ITEM_EVENTS, LISTS, USER_EVENTS, Estimate
+from online_models.evaluation.metrics import ITEM_EVENTS, LISTS, USER_EVENTS, Estimate, classes
 from online_models.evaluation.report import Report
 from ops.evaluation.simulated import NewItems, Recovery
 
@@ -49,9 +49,9 @@ def show(report: Report) -> None:
 def show_recoveries(recoveries: Sequence[Recovery]) -> None:
     """Print how each model came through each drift."""
     title = "simulated change of all users' tastes halfway: share of the attainable relevance that lists have"
-    table = _table(title, ["drift", "before", "lowest", "at the end", "events to 95 % of before"])
+    table = _table(title, ["drift", "before", "lowest", "at the end", "since the change", "events to 95 % of before"])
     for found in recoveries:
-        shares = (f"{share:.3f}" for share in (found.before, found.lowest, found.after))
+        shares = (f"{share:.3f}" for share in (found.before, found.lowest, found.after, found.since))
         took = "not reached" if found.events_to_recover is None else f"{found.events_to_recover:,}"
         table.add_row(found.model, found.drift, *shares, took)
     _console().print(table)
@@ -112,10 +112,8 @@ def _differences(report: Report, view: str) -> Table:
 
 def _by_age(report: Report, what: str, starts: tuple[int, ...], curves: list[list[Estimate]]) -> Table:
     """One column for each class of events that users, or targets, had."""
-    ends = [*(str(next_ - 1) for next_ in starts[1:]), ""]
-    labels = [f"{at}" if end == str(at) else f"{at}-{end}" for at, end in zip(starts, ends, strict=True)]
     n = ", ".join(str(estimate.n) for estimate in curves[0])
-    table = _table(f"{report.headline} by {what} · queries: {n}", labels)
+    table = _table(f"{report.headline} by {what} · queries: {n}", classes(starts))
     for model, curve in zip(report.models, curves, strict=True):
         table.add_row(model.name, *("-" if not estimate.n else f"{estimate.mean:.4f}" for estimate in curve))
     return table

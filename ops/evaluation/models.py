@@ -11,7 +11,6 @@ from online_models.engine.inputs import N_INPUTS
 from online_models.engine.inputs import NAMES as INPUT_NAMES
 from online_models.engine.listwise import ListwiseRanker
 from online_models.evaluation import baselines, live, nightly
-from online_models.evaluation.ablation import ablated
 from online_models.evaluation.protocols import Recommender
 from online_models.evaluation.reranked import RerankedEngine, wishes_of
 
@@ -27,7 +26,7 @@ BASELINES: dict[str, type[baselines.Baseline]] = {
 }
 NAMES = ("engine", *BASELINES)
 NIGHTS = 100
-"""A model that is refitted is refitted after each hundredth of the stream."""
+"""A model that is refitted is refitted after each hundredth of the stream, where nothing else is said."""
 
 
 def runnable() -> list[str]:
@@ -45,29 +44,29 @@ def tuned_for(data: str, name: str) -> dict[str, float]:
     return _tuned().get(data, {}).get(name, {})
 
 
+def weights_of(weights: str, seed: int) -> ListwiseRanker | None:
+    """Return a ranker with weights of a file or with random ones (`none`); None for those that ship (`default`)."""
+    if weights == "default":
+        return None
+    ranker = ListwiseRanker(N_INPUTS, seed=seed)
+    return ranker if weights == "none" else ranker.load(Path(weights).read_bytes(), INPUT_NAMES)
+
+
 def make(
     name: str,
     seed: int,
     n_events: int,
     constants: Mapping[str, float] | None = None,
     weights: str = "default",
-    without: str | None = None,
+    nights: int = NIGHTS,
 ) -> Recommender:
-    """Return a model that knows nothing yet, for a stream of `n_events`; `constants` are for baselines.
+    """Return a model that knows nothing yet, for a stream of `n_events`.
 
-    For the engine: `weights` that its ranker begins with (`default`, `none` or a file), and a group of `ablation` that
-    it does without, which begins with random ones by default. Behind its name may stand how its lists are re-ranked,
-    see `reranked.wishes_of`.
+    For baselines: `constants`, and `nights` of the stream, after each of which some are refitted.
+    `weights`: what the engine's ranker begins with, see `weights_of`. Behind its name may stand how its lists are
+    re-ranked, see `reranked.wishes_of`.
     """
     if name.partition(":")[0] == "engine":
-        ranker = None
-        if weights != "default":
-            ranker = ListwiseRanker(N_INPUTS, seed=seed)
-            if weights != "none":
-                ranker.load(Path(weights).read_bytes(), INPUT_NAMES)
-        if wishes := wishes_of(name):
-            if without is not None:
-                raise ValueError(f"{name}: lists are re-ranked of the whole engine only, not without {without}")
-            return RerankedEngine(wishes, seed, ranker)
-        return Engine(seed, ranker) if without is None else ablated(without, seed, ranker)
-    return BASELINES[name](seed, max(n_events // NIGHTS, 1), constants)
+        ranker, wishes = weights_of(weights, seed), wishes_of(name)
+        return RerankedEngine(wishes, seed, ranker) if wishes else Engine(seed, ranker)
+    return BASELINES[name](seed, max(n_events // nights, 1), constants)

@@ -14,7 +14,9 @@ from state.records import Event
 N_EVENTS = 30_000
 _N_ITEMS, _N_USERS = 1000, 300
 _START_MS = 1_750_000_000_000
-_SPAN_MS = 10 * 86_400_000
+N_DAYS = 10
+"""That a stream takes: so many nights for a model that is refitted at night."""
+_SPAN_MS = N_DAYS * 86_400_000
 _LENGTH = 10
 _ASK_EVERY = 2
 """Events between two lists that are judged."""
@@ -42,6 +44,8 @@ class Recovery(Struct):
     lowest: float
     after: float
     """In the last tenth of the stream."""
+    since: float
+    """In all of the stream since the change began: what it cost."""
     events_to_recover: int | None
     """From the begin of the change to the end of the first window, after the lowest one, that is at 95 % of `before`.
 
@@ -141,6 +145,7 @@ def _recovery(
         before,
         float(level[lowest]),
         float(shares[where >= n_events - tenth].mean()),
+        float(shares[where >= change_at].mean()),
         int(ends[lowest + good[0]] - change_at) if len(good) else None,
         (ends[::every].astype(float).tolist(), level[::every].tolist()),
     )

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -74,7 +75,8 @@ class Outbox:
         self._settings = settings
         self._overflow = None if spools is None else _overflow(spools)
         self._max_messages = max_messages
-        self._producer = Producer(
+        self._producer = _producer(
+            settings,
             {
                 "bootstrap.servers": settings.kafka_brokers,
                 "partitioner": PARTITIONER,
@@ -89,7 +91,7 @@ class Outbox:
                 "socket.keepalive.enable": True,
                 "reconnect.backoff.max.ms": 1000,
                 "log_level": 2,
-            }
+            },
         )
         self._idle_or_acked_at = time.monotonic()
         self._closing = threading.Event()
@@ -293,6 +295,14 @@ class Overflow:
                 return
             self._n_unreported += 1
             self._sent_up_to = number
+
+
+def _producer(settings: Settings, options: dict[str, Any]) -> Producer:
+    if settings.traces is None:
+        return Producer(options)
+    from serving.kafka.traced_producer import TracedProducer
+
+    return TracedProducer(options)
 
 
 def _overflow(spools: Spools) -> Overflow | None:

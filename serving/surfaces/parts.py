@@ -7,8 +7,7 @@ from online_models.text_index import TextIndex
 from serving.memory.last_lists import LastLists
 from serving.memory.rotation import Rotation
 from serving.memory.users import Users
-from serving.pipelines.impressions import ImpressionLog
-from serving.pipelines.pipeline import StageObserver
+from serving.pipelines.pipeline import Afterwards, StageObserver
 
 
 @dataclass(frozen=True)
@@ -22,5 +21,5 @@ class Parts:
     lists: LastLists
     """What was last ranked for whom."""
     rotation: Rotation
-    impressions: ImpressionLog
+    impressions: Afterwards
     observe: StageObserver

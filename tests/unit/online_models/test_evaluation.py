@@ -113,6 +113,7 @@ def test_stream_curve_keeps_the_mean() -> None:
 
 
 def test_classes_by_age() -> None:
+    assert metrics.classes((0, 1, 2, 5)) == ["0", "1", "2-4", "5+"]
     values, clusters = np.array([1.0, 0.0, 1.0, 0.0, 1.0]), ["a", "b", "a", "b", "c"]
     found = metrics.by_age(values, [0, 1, 1, 4, 50], clusters, (0, 1, 2, 5))
     assert [(estimate.n, estimate.mean) for estimate in found[:3]] == [(1, 1.0), (2, 0.5), (1, 0.0)]

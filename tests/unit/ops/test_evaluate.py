@@ -47,6 +47,22 @@ def test_lists_are_judged_as_rules_would_rank_them(ratings: Path) -> None:
     assert len({model["paired"]["all"]["NDCG@10"]["n"] for model in report["models"]}) == 1
 
 
+def test_the_engine_beside_itself_without_a_group(ratings: Path) -> None:
+    """R13, R17: on the same queries, differences to the whole engine, all begun with random weights."""
+    groups = ["inputs:popularity", "inputs:age"]
+    arguments = ["--without", ", ".join(groups), "--json"]
+    result = CliRunner().invoke(app(), ["evaluate", "--data", str(ratings), *arguments])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["baseline"] == "engine"
+    whole, *others = report["models"]
+    assert [model["name"] for model in others] == [f"without {group}" for group in groups]
+    assert len({model["novelty"] for model in report["models"]}) == 3
+    assert len({model["paired"]["all"]["NDCG@10"]["n"] for model in report["models"]}) == 1
+    explicit = CliRunner().invoke(app(), ["evaluate", "--data", str(ratings), "--weights", "none", "--json"])
+    assert json.loads(explicit.stdout)["models"][0]["novelty"] == whole["novelty"]
+
+
 def test_tables(ratings: Path) -> None:
     result = CliRunner().invoke(app(), ["evaluate", "--data", str(ratings), "--models", "popularity"])
     assert result.exit_code == 0, result.output
@@ -103,6 +119,7 @@ def test_simulated_protocols_need_no_data(protocol: str, tmp_path: Path) -> None
         (["--models", "engine:genre-cap=x"], "genre-cap"),
         (["--models", "engine:diversity=2"], "diversity=2"),
         (["--protocol", "guess"], "guess"),
+        (["--without", "source:covisitation,inputs:moods"], "inputs:moods"),
     ],
 )
 def test_wrong_names_are_told(ratings: Path, arguments: list[str], named: str) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from online_models.engine.engine import Engine
 from online_models.evaluation.baselines import Popularity
 from online_models.evaluation.protocols import Candidates
 from ops.evaluation.simulated import Stream, _recovery, attained, place_new_items, recover, stream_of
@@ -70,10 +71,34 @@ def test_recovery_is_counted_from_the_change_to_the_end_of_the_first_good_window
     where = np.arange(0, 2000, 2)
     shares = np.where((where < 1000) | (where >= 1300), 1.0, 0.0)
     found = _recovery("m", "abrupt", where, shares, 1000, 2000)
-    assert (found.before, found.lowest, found.after) == pytest.approx((1.0, 0.0, 1.0))
+    assert (found.before, found.lowest, found.after, found.since) == pytest.approx((1.0, 0.0, 1.0, 0.7))
     assert found.events_to_recover == 394  # 48 of 50 lists are good: the window ends with that of event 1394
     never = _recovery("m", "abrupt", where, np.where(where < 1000, 1.0, 0.5), 1000, 2000)
     assert never.events_to_recover is None
+
+
+class Stopped(Engine):
+    """Learns nothing from a moment on."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self._at = at
+
+    def observe(self, user: str, item: str, positive: bool, rating: float, t: float) -> None:
+        if t < self._at:
+            super().observe(user, item, positive, rating, t)
+
+
+def test_the_engine_recovers_from_a_change_that_one_which_stopped_learning_does_not() -> None:
+    """R14: within half of a short stream its lists are as good as before; what was learned before is worth less."""
+    stream = stream_of(2000, 0, "abrupt")
+    live = recover("engine", Engine(), stream, "abrupt")
+    stopped = recover("stopped", Stopped(stream.events[stream.change_at].ts / 1000), stream, "abrupt")
+    assert stopped.before == live.before
+    assert stopped.events_to_recover is None
+    assert live.events_to_recover is not None
+    assert live.lowest < 0.9 * live.before
+    assert live.since > 1.1 * stopped.since
 
 
 def test_the_right_users_are_those_who_truly_like_the_item() -> None:
