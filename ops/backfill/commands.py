@@ -29,6 +29,8 @@ Examples:
   freshet backfill --from lake
 
   freshet backfill --from kafka --since 2026-11-01 --params learning_rate=0.003 --params n_replayed=5 --promote
+
+  while freshet backfill --on-drift --promote; do :; done
 """
 
 
@@ -50,6 +52,9 @@ def backfill(
     ] = 0.2,
     promote: Annotated[bool, typer.Option(help="Let it rank, unless it is worse than what does.")] = False,
     force: Annotated[bool, typer.Option(help="Let it rank even if it is worse.")] = False,
+    on_drift: Annotated[
+        bool, typer.Option("--on-drift", help="Wait for the next alarm of drift, then begin. See docs/models.md.")
+    ] = False,
     restart: Annotated[bool, typer.Option(help="Begin again, whatever an interrupted run has kept.")] = False,
     note: Note = "",
     as_json: Json = False,
@@ -84,10 +89,30 @@ def backfill(
     if restart:
         forget(request, folder)
     os.nice(_NICE)  # what is live goes first
+    if on_drift:
+        note = note or f"drift: {_awaited(settings)}"
     training, artifact = _learned(request, settings, folder, note, as_json)
     _tell(training, artifact, as_json)
     if promote or force:
         _promote(artifact, training.held_out.objection(), force, note, url)
+
+
+def _awaited(settings: "Settings") -> str:
+    from confluent_kafka import KafkaException
+
+    from ops.backfill.waiting import drifted
+    from ops.interrupts import interruptible
+
+    typer.echo("waiting for drift", err=True)
+    try:
+        with interruptible() as stop:
+            signal = drifted(settings, stop)
+    except KafkaException as error:
+        _fail(f"Kafka: {error.args[0].str()}; is it running? See `freshet status`.")
+    if signal is None:
+        raise typer.Exit(_INTERRUPTED)
+    typer.echo(f"{signal} has drifted", err=True)
+    return signal
 
 
 def _learned(

@@ -112,6 +112,7 @@ def hides(
 def promotion(
     rate: Annotated[float, typer.Option(min=1, help="Lists a second.")] = 200.0,
     swaps: Annotated[int, typer.Option(min=1, help="How often another model is to rank.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Serving processes of the system that is started.")] = 2,
     data: _Data = None,
     running: _Running = False,
     as_json: _Json = False,
@@ -122,7 +123,7 @@ def promotion(
     from ops.bench import promotion as bench
     from ops.stack.status import address
 
-    with measured_system(running, data) as settings:
+    with measured_system(running, data, workers) as settings:
         finish([asyncio.run(bench.measure(address(settings), rate, swaps))], as_json)
 
 
