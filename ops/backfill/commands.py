@@ -30,6 +30,8 @@ Examples:
 
   freshet backfill --from kafka --since 2026-11-01 --params learning_rate=0.003 --params n_replayed=5 --promote
 
+  freshet backfill --model trees --params n_trees=500 --params max_lists=50000
+
   while freshet backfill --on-drift --promote; do :; done
 """
 
@@ -40,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 
 def backfill(
-    model: Annotated[str, typer.Option(help="Which model: ranker.")] = "ranker",
+    model: Annotated[str, typer.Option(help="Which model: ranker, or trees, that LightGBM learns.")] = "ranker",
     source: Annotated[str, typer.Option("--from", help="lake or kafka")] = "lake",
     since: Annotated[str | None, typer.Option(help="Events from this date or time (ISO, UTC) on.")] = None,
     until: Annotated[str | None, typer.Option(help="Events before this date or time.")] = None,
@@ -63,17 +65,19 @@ def backfill(
     """Learn, judge, register."""
     for name in _ONE_THREAD:
         os.environ.setdefault(name, "1")
-    if model != "ranker":
-        raise typer.BadParameter(f"expected ranker, got {model!r}", param_hint="--model")
     if source not in ("lake", "kafka"):
         raise typer.BadParameter(f"expected lake or kafka, got {source!r}", param_hint="--from")
     from online_models.revision import revision
     from ops.backfill.running import Request, forget
-    from ops.backfill.training import parsed
+    from ops.backfill.training import MODELS, parsed
     from ops.stack.home import local_settings
 
+    if model not in MODELS:
+        raise typer.BadParameter(f"expected one of {', '.join(MODELS)}, got {model!r}", param_hint="--model")
+    if model == "trees":
+        _check_library()
     try:
-        parameters = parsed(params or [])
+        parameters = parsed(params or [], model)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--params") from None
     request = Request(
@@ -95,6 +99,16 @@ def backfill(
     _tell(training, artifact, as_json)
     if promote or force:
         _promote(artifact, training.held_out.objection(), force, note, url)
+
+
+def _check_library() -> None:
+    """Say what is missing at once, and not after the log is read."""
+    from online_models.boosting import MissingLibraryError, lightgbm
+
+    try:
+        lightgbm()
+    except MissingLibraryError as error:
+        _fail(str(error))
 
 
 def _awaited(settings: "Settings") -> str:
@@ -121,6 +135,7 @@ def _learned(
     from confluent_kafka import KafkaException
     from rich.console import Console
 
+    from online_models.boosting import TooFewListsError
     from ops.backfill.registering import artifact_of, live_ranking
     from ops.backfill.running import InterruptedRunError, KeptRunError, NothingToLearnError, forget, run
     from ops.backfill.sources import KafkaSource, LakeSource
@@ -151,7 +166,7 @@ def _learned(
     except InterruptedRunError as error:
         typer.echo(f"freshet backfill: interrupted {error}; start it again to go on", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    except (NothingToLearnError, KeptRunError) as error:
+    except (NothingToLearnError, KeptRunError, TooFewListsError) as error:
         _fail(str(error))
     except (LakeError, KafkaException, RegistryError, UnknownModelError, ArtifactError) as error:
         _fail(str(error))

@@ -22,6 +22,7 @@ from state.registry import Registry
 from state.store import Changes
 from state.topics import CONTROL as CONTROL_TOPIC
 from tests.unit.online_models.artifacts import an_artifact
+from tests.unit.online_models.boosted import a_tree_artifact, needs_lightgbm
 from tests.unit.serving.system import System
 
 URL = "/v1/admin/models"
@@ -245,6 +246,36 @@ async def test_pin_freezes_the_live_ranker(system: System) -> None:
     assert status == 200
     assert difference["weights_distance"] > 0
     assert any(line.startswith("n_lists") for line in difference["manifest"])
+
+
+async def test_trees_rank_like_any_other_model(system: System) -> None:
+    """R19, R21: promoted, explained, in the shadow and in an arm."""
+    needs_lightgbm()
+    (one,) = register(system, 1)
+    artifact = a_tree_artifact()
+    Registry(system.settings.models_root).put(artifact)
+    name = artifact.manifest.name
+    await promote(system, name)
+    await ranked_by(system, name)
+    status, answer = await system.call("GET", "/v1/users/u1/recommendations", explain="true", limit=5)
+    assert (status, answer["model"]) == (200, {"name": "trees", "version": name})
+    told = answer["items"][0]["explanation"]
+    assert told["ranker_score"] == pytest.approx(
+        told["baseline"] + sum(given["contribution"] for given in told["features"]), abs=1e-5
+    )
+    impression = logged(system)[-1]
+    values = np.frombuffer(impression.features, np.float32).reshape(-1, inputs.N_INPUTS)
+    expected = Ranking.of(artifact).score(values[:-1], values[-1])
+    assert np.ptp(np.log(impression.scores) - expected) < 1e-3
+    status, difference = await system.call("GET", f"{URL}/{one}/diff", to=name)
+    assert (status, difference["weights_distance"], difference["inputs"]) == (200, None, [])
+    await promote(system, "online")
+    assert (await system.call("POST", f"{URL}/{name}/shadow", {"share": 0.5}))[0] == 200
+    arms = [{"name": "default"}, {"name": "boosted", "parameters": {"model": name}}]
+    plan = {"name": "trees", "arms": arms, "overrides": {"a": "boosted"}}
+    assert (await system.call("POST", "/v1/admin/experiments", plan))[0] == 201
+    await system.call("POST", "/v1/admin/experiments/trees/start", {})
+    await ranked_by(system, name, "a")
 
 
 async def test_what_is_used_cannot_be_deleted(system: System) -> None:
