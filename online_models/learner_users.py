@@ -18,7 +18,7 @@ class LearnerUsers:
 
     When all `max_users` slots are taken, those who have had theirs for longest lose them, a sixteenth of all at once.
     They come back with their histories at the next event: until the next write from here, then from the store
-    (`restore`). Factors are solved from the history at each event, so nothing is lost with a slot.
+    (`restore`). Factors follow the history at each event, so little is lost with a slot.
 
     Parameters
     ----------

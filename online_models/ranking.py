@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 from online_models.engine import inputs
 from online_models.engine.contributions import contributions
 from online_models.engine.scorer import Scorer, SnapshotVersionError
+from online_models.trees import TreeScorer
 from state.artifacts import Artifact, ArtifactError
 
 MODEL_NAME = "listwise"
+_KINDS: dict[str, tuple[str, type[Scorer] | type[TreeScorer]]] = {
+    "ranker": (MODEL_NAME, Scorer),
+    "trees": ("trees", TreeScorer),
+}
+"""`Manifest.model` -> what answers call it, and what scores."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Ranking:
     """
 
     version: str
-    scorer: Scorer
+    scorer: Scorer | TreeScorer
     name: str = MODEL_NAME
 
     @classmethod
@@ -40,8 +46,11 @@ class Ranking:
             raise ArtifactError(
                 f"{manifest.name}: expected feature set {inputs.FEATURE_SET}, got {manifest.feature_set}"
             )
+        if manifest.model not in _KINDS:
+            raise ArtifactError(f"{manifest.name}: expected one of {', '.join(_KINDS)}, got {manifest.model!r}")
+        name, kind = _KINDS[manifest.model]
         try:
-            return cls(manifest.name, Scorer(inputs.N_INPUTS).load(artifact.weights, inputs.NAMES))
+            return cls(manifest.name, kind(inputs.N_INPUTS).load(artifact.weights, inputs.NAMES), name)
         except (SnapshotVersionError, msgspec.MsgspecError, ValueError) as error:
             raise ArtifactError(f"{manifest.name}: {error}") from error
 
@@ -62,7 +71,10 @@ class Ranking:
         `mean`: over all candidates that were scored together.
         """
         if self.scorer.is_ready:
-            parts, baseline = contributions(self.scorer, features, mean)
+            if isinstance(self.scorer, TreeScorer):
+                parts, baseline = self.scorer.contributions(features, mean)
+            else:
+                parts, baseline = contributions(self.scorer, features, mean)
             return parts, self.scorer.predict_many(features, mean).astype(np.float64), baseline
         one_each = np.eye(inputs.N_INPUTS, dtype=np.float32)
         effects = (features - mean).astype(np.float64) * inputs.untrained(one_each).astype(np.float64)

@@ -8,17 +8,21 @@ import time
 import numpy as np
 
 from online_models.arrays import Slots, descending
+from online_models.engine import inputs
 from online_models.exploration import Arms
 from online_models.learner import Learner
 from online_models.replica import Replica
 from online_models.rerank import Exploration as Trying
 from online_models.rerank import LabelCap, Share, rerank
 from online_models.sources import Alike, Content, Exploration, Nearest, gather
+from online_models.trees import LEAF, TreeScorer, packed
 from online_models.user_view import UserView
 from state.entries import CATALOGUE, MODEL
 from state.memory_store import MemoryStore
 from state.records import CleanEvent, Item
 from state.store import Changes
+
+_STUMP = [(0, 0.0, 1, 2, 0.0), (LEAF, 0.0, 1, 1, 0.0), (LEAF, 0.0, 2, 2, 0.0)]
 
 
 def warm_up() -> float:
@@ -43,7 +47,11 @@ def warm_up() -> float:
     context.bar(replica.slots(["i5"]))
     found = gather(context, (Nearest(), Alike(), Content(), Exploration()))
     found = gather(context)
-    replica.ranking.score(replica.features(context, found.slots))
+    features = replica.features(context, found.slots)
+    replica.ranking.score(features)
+    stump = TreeScorer(inputs.N_INPUTS).load(packed(inputs.NAMES, 0, [0], _STUMP), inputs.NAMES)
+    stump.predict_many(features)
+    stump.contributions(features, features[0])
     _rerank(replica, found.slots)
     descending(np.array([1.0, 1.0, 0.5]))
     return time.perf_counter() - started

@@ -31,7 +31,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _SPARK = 30
 _WAIT_S = 0.5
 _USUAL = ("events", "rejected", "slates", "ctr", "watch_s_per_list", "mrr", "degraded_share", "items_shown", "gini")
-_DIMENSIONS = ("surface", "device", "model", "arm", "challenger")
+_DIMENSIONS = ("surface", "device", "model", "arm", "challenger", "signal")
 
 
 def register(app: typer.Typer) -> None:
@@ -72,7 +72,7 @@ def tail(
     metric: Annotated[
         list[str] | None, typer.Option(help="One of `freshet metrics list`; several times for several.")
     ] = None,
-    by: Annotated[str, typer.Option(help="surface, device, model, arm, challenger, or surface,arm.")] = "",
+    by: Annotated[str, typer.Option(help="surface, device, model, arm, challenger, signal, or surface,arm.")] = "",
     width: Annotated[str, typer.Option(help="Of the windows: 1m, 5m or 1h.")] = "1m",
     since: Annotated[timedelta, typer.Option(parser=duration, help="Results of so long ago, as in 90m.")] = "30m",  # type: ignore[assignment]
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on as results come.")] = True,

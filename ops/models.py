@@ -186,6 +186,8 @@ def diff(
     for segment, metrics in answer["metrics"].items():
         for metric, (before, after) in metrics.items():
             console.print(f"{metric}, {segment}: {before:.4f} -> {after:.4f}", highlight=False)
+    if answer["weights_distance"] is None:
+        return
     console.print(f"all weights differ by {answer['weights_distance']:.1%}; most, of those that act directly:")
     table = Table("input", "first", "second", box=None)
     for found in answer["inputs"]:

@@ -59,6 +59,11 @@ class Readings:
             window.read[metric.name] = _read(metric, group, window)
         return window.read[metric.name]
 
+    def sums(self, group: Group) -> dict[str, dict[str, int]]:
+        """Return family -> sums of all partitions in a window and cut."""
+        window = self._windows.get(group, _Window())
+        return merged((family, sums) for family, parts in window.families.items() for sums, _ in parts.values())
+
     def series(self, metric: Metric, width: int, cut: str) -> list[Reading]:
         """Return a metric in every window of a width, in order of time."""
         starts = sorted(start for w, start, c in self._windows if w == width and c == cut)

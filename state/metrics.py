@@ -1,4 +1,4 @@
-"""The metrics: what `flows.metrics` and `flows.experiments` sum, and how readers make numbers of the sums.
+"""The metrics: what `flows.metrics` sums, and others beside it, and how readers make numbers of the sums.
 
 A result is one window of one partition, and holds sums only. To read a metric, add up the sums of all partitions (and
 of several windows, if you like), then apply its formula: so parts always merge exactly.
@@ -78,9 +78,15 @@ ALARMS = Family(
     "minutes in which an experiment has a `sample_ratio` alarm, arms that a `guardrail` stopped",
     "experiment, arm",
 )
+DRIFT = Family(
+    "drift",
+    "examples",
+    "`alarms`: minutes in which a signal is no longer what it was: an input, the predictions, or the residuals",
+    "signal",
+)
 WINDOWED = (EVENTS, REJECTED, SLATES, SCORES, EXPOSURE, OUTCOMES, LABELS)
 """Summed by `flows.metrics`, and kept in Redis for the dashboard."""
-FAMILIES = (*WINDOWED, SHADOW_SLATES, SHADOW_LABELS, ARMS, ALARMS)
+FAMILIES = (*WINDOWED, SHADOW_SLATES, SHADOW_LABELS, ARMS, ALARMS, DRIFT)
 
 MAX_RANK = 50
 """Positives that stood lower are summed in `rank_50`."""
@@ -266,6 +272,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("score_p10", "1", "score that 10 % of shown items are below", ScoreQuantile(0.1)),
     Metric("score_p50", "1", "median score of shown items", ScoreQuantile(0.5)),
     Metric("alarms", "alarms", "of experiments: broken splits, and arms that were stopped", Total("alarms.*")),
+    Metric("drift_alarms", "alarms", "of inputs, predictions and residuals that have drifted", Total("drift.alarms")),
     Metric("score_p90", "1", "score that 90 % of shown items are below", ScoreQuantile(0.9)),
 )
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}

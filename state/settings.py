@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         0.06, ge=0, description="of the learner's time for lists made at positives that no request explains"
     )
     learn_replay_share: float = Field(0.03, ge=0, description="of the learner's time for learning past pairs again")
+    drift_share: float = Field(
+        1.0, ge=0, le=1, description="of the labelled lists in which the learner looks for drift; 0: none"
+    )
     lake: str | None = Field(
         None, description="folder or URL (s3://bucket/path; credentials from AWS_*) of the lake; none: in `home`"
     )

@@ -1,6 +1,6 @@
 """How a Quix Streams flow is built: recovery in seconds after a kill, bytes in and out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
@@ -46,19 +46,28 @@ class BatchApplication(ReadyApplication):
     def __init__(self, settings: Settings, flow: str, **chosen: Any) -> None:
         self._moved: set[tuple[str, int]] = set()
         """Partitions that were taken or given while messages were fetched."""
+        self._read: set[tuple[str, int]] = set()
+        """Partitions that were read since they are ours."""
+        self.on_idle: dict[str, Callable[[set[int]], None]] = {}
+        """Topic, as Kafka calls it -> what is told that nothing is left to read, with the partitions that were read."""
         super().__init__(settings, flow, **chosen)
 
     def _on_assign(self, consumer: Any, topic_partitions: list[TopicPartition]) -> None:
-        self._moved.update((where.topic, where.partition) for where in topic_partitions)
+        self._note_moved(topic_partitions)
         super()._on_assign(consumer, topic_partitions)
 
     def _on_revoke(self, consumer: Any, topic_partitions: list[TopicPartition]) -> None:
-        self._moved.update((where.topic, where.partition) for where in topic_partitions)
+        self._note_moved(topic_partitions)
         super()._on_revoke(consumer, topic_partitions)
 
     def _on_lost(self, consumer: Any, topic_partitions: list[TopicPartition]) -> None:
-        self._moved.update((where.topic, where.partition) for where in topic_partitions)
+        self._note_moved(topic_partitions)
         super()._on_lost(consumer, topic_partitions)
+
+    def _note_moved(self, topic_partitions: list[TopicPartition]) -> None:
+        moved = {(where.topic, where.partition) for where in topic_partitions}
+        self._moved |= moved
+        self._read -= moved
 
     def _process_message(self, dataframe_composed: dict[str, Any]) -> None:
         self._producer.poll(0)
@@ -76,6 +85,10 @@ class BatchApplication(ReadyApplication):
             self._processing_context.store_offset(topic, partition, first)  # where a checkpoint that fails begins again
             if last != first:
                 self._processing_context.store_offset(topic, partition, last)
+        self._read |= found.keys()
+        if not found:
+            for name, tell in self.on_idle.items():
+                tell({partition for topic, partition in self._read if topic == name})
         self._run_tracker.set_message_consumed(bool(found))
 
     def _messages(self) -> Iterable[Message]:

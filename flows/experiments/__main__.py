@@ -11,61 +11,23 @@ from datetime import timedelta
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
-from confluent_kafka import KafkaError, Message, Producer
 
 from flows.common.batches import KafkaBatch
 from flows.common.bytewax_kafka import KafkaSource
 from flows.common.bytewax_run import StoreLogic, fold_into_store, run
 from flows.common.process import configure_logging, stop_on_signals
-from flows.common.telemetry import expose, statistics
+from flows.common.telemetry import expose
+from flows.common.telling import KafkaTeller
 from flows.common.traces import flow_traces, traced
 from flows.experiments.arms import ArmState
 from flows.experiments.guarding import Guard, GuardedArms
 from state.redis_store import RedisStore
 from state.settings import Settings
-from state.topics import CLEAN, EXAMPLES, IMPRESSIONS, PARTITIONER, Topic
+from state.topics import CLEAN, EXAMPLES, IMPRESSIONS
 
 FLOW = "experiments"
 
 log = logging.getLogger(__name__)
-
-_FLUSH_TIMEOUT_S = 20.0
-
-
-class KafkaTeller:
-    """Sends results and documents; what Kafka does not take is logged: results come again, documents are in Redis."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._producer = Producer(
-            {
-                "bootstrap.servers": settings.kafka_brokers,
-                "client.id": settings.group_id(FLOW),
-                **statistics(settings),
-                "enable.idempotence": True,
-                "partitioner": PARTITIONER,
-                "compression.type": "lz4",
-                "delivery.report.only.error": True,
-            },
-            logger=log,
-        )
-
-    def __call__(self, topic: Topic, key: str, value: bytes) -> None:
-        try:
-            self._producer.produce(topic.full_name(self._settings), value, key, on_delivery=_log_failure)
-        except BufferError as error:
-            log.error("%s: %s was not sent: %s", topic.name, key, error)
-        self._producer.poll(0)
-
-    def close(self) -> None:
-        """Wait for what is under way."""
-        if left := self._producer.flush(_FLUSH_TIMEOUT_S):
-            log.error("%d messages were not acknowledged within %.0f s", left, _FLUSH_TIMEOUT_S)
-
-
-def _log_failure(error: KafkaError | None, message: Message) -> None:
-    if error is not None:
-        log.error("%s: %r was not taken: %s", message.topic(), message.key(), error)
 
 
 def build_flow(topics: Source[KafkaBatch], state: StoreLogic) -> Dataflow:
@@ -84,7 +46,7 @@ def main() -> None:
     expose(settings, FLOW)
     stopping = stop_on_signals()
     partitions = settings.own_partitions
-    store, teller = RedisStore(settings), KafkaTeller(settings)
+    store, teller = RedisStore(settings), KafkaTeller(settings, FLOW)
     arms = ArmState(store, FLOW, partitions, timedelta(seconds=settings.attribution_window_s))
     topics = {IMPRESSIONS: partitions, EXAMPLES: partitions, CLEAN: partitions}
     source = KafkaSource(settings, FLOW, topics, stopping, start=arms.start())

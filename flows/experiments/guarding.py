@@ -6,12 +6,11 @@ What it decides is a control document like those that people write: serving foll
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
 
 from flows.common.batches import KafkaBatch
+from flows.common.telling import Alarms, Teller
 from flows.experiments.arms import ArmState
 from online_models.experiments.arm_sums import USERS, Sums, merged
 from online_models.experiments.effects import estimate_sums
@@ -25,46 +24,15 @@ from state.metrics import ALARMS, ARMS, cut_of, dimensions_of
 from state.records import ArmRow, MetricResult
 from state.store import Store
 from state.topics import CONTROL as CONTROL_TOPIC
-from state.topics import METRICS, Topic
+from state.topics import METRICS
 from state.validation import InvalidInputError
 
 log = logging.getLogger(__name__)
 
 AUTHOR = "guardrails (flow experiments)"
 _EVERY_S = 2.0
-_MINUTE_MS = 60_000
 _encode_json = msgspec.json.Encoder().encode
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class Teller(Protocol):
-    """The way into Kafka."""
-
-    def __call__(self, topic: Topic, key: str, value: bytes) -> None:
-        """Send a message, or log that it was not."""
-
-
-@dataclass
-class _Alarms:
-    """Of one minute: cut -> alarms by name. Absolute, so that saying it twice says the same."""
-
-    minute: int = 0
-    sums: dict[str, Sums] = field(default_factory=dict)
-
-    def note(self, name: str, cut: str, now_ms: int) -> list[MetricResult]:
-        """Return what is to be told: nothing when it was told in this minute."""
-        minute = now_ms - now_ms % _MINUTE_MS
-        if minute != self.minute:
-            self.minute, self.sums = minute, {}
-        if name in self.sums.get(cut, {}):
-            return []
-        for of in (cut, ""):
-            sums = self.sums.setdefault(of, {})
-            sums[name] = sums.get(name, 0) + 1
-        return [
-            MetricResult(ALARMS.name, minute, minute + _MINUTE_MS, dimensions_of(of), 0, dict(self.sums[of]), False)
-            for of in (cut, "")
-        ]
 
 
 class Guard:
@@ -83,7 +51,7 @@ class Guard:
         self._tell = tell
         self._clock = clock
         self._looked_at = float("-inf")
-        self._alarms = _Alarms()
+        self._alarms = Alarms(ALARMS)
 
     def look(self, changed: Callable[[], Iterable[tuple[int, ArmRow]]]) -> None:
         """Do what is due. `changed` returns rows that were committed since it was last asked, with their partitions.

@@ -1,6 +1,10 @@
-"""Kafka `clean`, `examples`, `items` -> online models -> Redis. One process: a model has one writer."""
+"""Kafka `clean`, `examples`, `items` -> online models -> Redis; drift -> `metrics`.
+
+One process: a model has one writer.
+"""
 
 import logging
+from typing import TYPE_CHECKING
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -11,6 +15,7 @@ from flows.common.bytewax_kafka import KafkaSource
 from flows.common.bytewax_run import StoreLogic, fold_into_store, run
 from flows.common.process import configure_logging, stop_on_signals
 from flows.common.telemetry import expose
+from flows.common.telling import KafkaTeller
 from flows.common.traces import flow_traces, traced
 from flows.learn.learning import LearningState
 from online_models.learner import Learner
@@ -18,6 +23,9 @@ from online_models.warm_up import warm_up
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.topics import CLEAN, EXAMPLES, ITEMS
+
+if TYPE_CHECKING:
+    from flows.learn.drifting import Drifting
 
 FLOW = "learn"
 
@@ -41,9 +49,23 @@ def main() -> None:
     stopping = stop_on_signals()
     log.info("kernels are ready after %.1f s", warm_up())
     learner = Learner(organic_share=settings.learn_organic_share, replay_share=settings.learn_replay_share)
-    state = LearningState(RedisStore(settings), FLOW, learner)
+    store, teller = RedisStore(settings), KafkaTeller(settings, FLOW)
+    state = LearningState(store, FLOW, learner, drifting=_drifting(settings, store, teller))
     source = KafkaSource(settings, FLOW, {ITEMS: None, CLEAN: None, EXAMPLES: None}, stopping, start=state.start())
-    run(build_flow(source, traced(state, flow_traces(settings, FLOW))), settings)
+    try:
+        run(build_flow(source, traced(state, flow_traces(settings, FLOW))), settings)
+    finally:
+        teller.close()
+
+
+def _drifting(settings: Settings, store: RedisStore, teller: KafkaTeller) -> "Drifting | None":
+    if not settings.drift_share:
+        return None
+    # Here, since River's detectors take some 60 MB.
+    from flows.learn.drifting import Drifting
+
+    store.recover(FLOW)
+    return Drifting(store, settings.drift_share, teller)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,9 @@ from state.records import CleanEvent, Example, Watermark
 from state.store import Changes, Store, check_expected
 from state.topics import CLEAN, EXAMPLES, ITEMS
 from state.validation import InvalidInputError, parse_item
+
+if TYPE_CHECKING:
+    from flows.learn.drifting import Drifting
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +37,22 @@ class LearningState:
         A new one.
     clock
         Wall clock in seconds.
+    drifting
+        Looks at each labelled list before it is learned.
     """
 
-    def __init__(self, store: Store, flow: str, learner: Learner, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        flow: str,
+        learner: Learner,
+        clock: Callable[[], float] = time.time,
+        drifting: "Drifting | None" = None,
+    ) -> None:
         self._store = store
         self._flow = flow
         self._clock = clock
+        self._drifting = drifting
         self.learner = learner
         self._decode_event = msgspec.msgpack.Decoder(CleanEvent).decode
         self._decode_example = msgspec.msgpack.Decoder(Example).decode
@@ -75,6 +89,8 @@ class LearningState:
     def _learn_examples(self, batch: KafkaBatch) -> int:
         examples = [self._decode_example(value) for value in batch.values if value is not None]
         for example in examples:
+            if self._drifting is not None:
+                self._drifting.look(example, self.learner)
             self.learner.learn_example(example)
         return max((example.ts for example in examples), default=0)
 
@@ -104,8 +120,12 @@ class LearningState:
         if not moved:
             return
         self.learner.write(changes)
+        if self._drifting is not None:
+            self._drifting.write(changes)
         self._store.commit(changes)
         self.learner.written()
+        if self._drifting is not None:
+            self._drifting.written()
         self._committed.update(moved)
         self._applied.update(moved)
 

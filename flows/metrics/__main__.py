@@ -33,6 +33,7 @@ def build(settings: Settings) -> Application:
     app = application(
         settings, FLOW, commit_interval_s=0.5, poll_timeout_s=0.25, exactly_once=True, kind=BatchApplication
     )
+    assert isinstance(app, BatchApplication)
     store = RedisStore(settings)
     shadow = Shadow(store, Registry(settings.models_root))
     slates = SlateLog(settings, f"{settings.group_id(FLOW)}-slates-{settings.instance}")
@@ -46,7 +47,9 @@ def build(settings: Settings) -> Application:
         # KafkaBatch
         with_state = batches.apply(read, stateful=True)
         # metrics_sink.Messages
-        with_state.sink(WindowSink(settings, FLOW, tally, store))
+        sink = WindowSink(settings, FLOW, tally, store)
+        with_state.sink(sink)
+        app.on_idle[source.full_name(settings)] = sink.tell_rest
     return app
 
 

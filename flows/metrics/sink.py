@@ -32,6 +32,8 @@ _TELL_MANY_EVERY_S = dict(zip(WIDTHS, (5.0, 10.0, 60.0), strict=True))
 """Of families with many sums. A final result is told at once."""
 _MANY = frozenset({EXPOSURE.name, SCORES.name})
 
+_NEVER = float("-inf")
+
 _encode = msgspec.json.Encoder().encode
 
 Kept = State[str, Any]
@@ -94,30 +96,37 @@ class _Partition:
                 elif (family, where) in self._kept:
                     state.delete(_window_key(family, where))
                     self._kept.remove((family, where))
-            to_tell += [(family, result) for result in self._due(family, book, results, now)]
+            to_tell += [(family, result) for result in self._note(family, results)]
         self.token = token
         stream_ts = {family: book.stream_ts for family, book in self.books.items()}
         windows = {family: [list(where) for where in book.windows] for family, book in self.books.items()}
         state.set(_HEAD, {"token": token, "stream_ts": stream_ts, "open": windows})
-        return to_tell
+        return to_tell + self.due(now)
 
-    def _due(self, family: str, book: WindowedSums, results: list[WindowSums], now: float) -> list[WindowSums]:
-        due = []
+    def _note(self, family: str, results: list[WindowSums]) -> list[WindowSums]:
+        """Return what is final; the rest is told when it is due."""
+        final = []
         for result in results:
             key = family, (result.width, result.start)
             if result.final:
                 self._untold.pop(key, None)
                 self._told_at.pop(key, None)
-                due.append(result)
+                final.append(result)
             else:
                 self._untold.setdefault(key, set()).update(result.changed)
-        every = _TELL_MANY_EVERY_S if family in _MANY else _TELL_EVERY_S
-        for key in [key for key in self._untold if key[0] == family]:
-            _, where = key
-            if now - self._told_at.get(key, -1e9) >= every[where[0]]:
-                due.append(WindowSums(*where, final=False, sums=book.windows[where], changed=self._untold.pop(key)))
+        return final
+
+    def due(self, now: float) -> list[tuple[str, WindowSums]]:
+        """Return what of open windows is to be told now."""
+        found = []
+        for key in list(self._untold):
+            family, where = key
+            every = _TELL_MANY_EVERY_S if family in _MANY else _TELL_EVERY_S
+            if now - self._told_at.get(key, _NEVER) >= every[where[0]]:
+                sums = self.books[family].windows[where]
+                found.append((family, WindowSums(*where, final=False, sums=sums, changed=self._untold.pop(key))))
                 self._told_at[key] = now
-        return due
+        return found
 
 
 class WindowSink(BaseSink):
@@ -170,23 +179,38 @@ class WindowSink(BaseSink):
     def flush(self) -> None:
         self._n_checkpoints += 1
         token = f"{self._tokens}:{self._n_checkpoints}"
-        changes = Changes()
-        now, wall_ms = monotonic(), int(time() * 1000)
+        now = monotonic()
         for partition in self._open:
             self._settle(partition)
-        for partition, state in self._open.items():
-            known = self._known[partition]
-            for family, result in known.take(state, token, now):
+        results = {partition: self._known[partition].take(state, token, now) for partition, state in self._open.items()}
+        self._open.clear()
+        try:
+            self._tell_all(results)
+        except StoreUnavailableError as error:
+            raise self._again(error, _PAUSE_S) from error
+
+    def tell_rest(self, partitions: set[int]) -> None:
+        """Tell what no message will bring up: wide windows are told more rarely than they change.
+
+        `partitions` are those whose sums in memory are what is kept, but for what the next checkpoint takes.
+        """
+        now = monotonic()
+        quiet = (partitions & self._known.keys()) - self._open.keys()
+        try:
+            self._tell_all({partition: due for partition in quiet if (due := self._known[partition].due(now))})
+        except StoreUnavailableError as error:
+            log.warning("results are in the topic only: %s", error)
+
+    def _tell_all(self, results: dict[int, list[tuple[str, WindowSums]]]) -> None:
+        changes, wall_ms = Changes(), int(time() * 1000)
+        for partition, of_partition in results.items():
+            for family, result in of_partition:
                 self._tell(family, partition, result)
                 _remember(changes, family, partition, result, wall_ms)
-        self._open.clear()
         if self._producer.flush(_FLUSH_TIMEOUT_S):
             raise TimeoutError(f"{self._topic}: results were not acknowledged within {_FLUSH_TIMEOUT_S:.0f} s")
         if changes:
-            try:
-                self._store.commit(changes)
-            except StoreUnavailableError as error:
-                raise self._again(error, _PAUSE_S) from error
+            self._store.commit(changes)
 
     def _settle(self, partition: int) -> None:
         try:

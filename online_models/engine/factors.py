@@ -1,12 +1,15 @@
 """Matrix factorisation of implicit feedback that follows the stream.
 
 Two models at two confidences: one smooth, one that follows the last few steps. Users are folded in exactly from
-their newest history at every request; item vectors are solved again when their item has an event, over a bounded
-sample of its users. The Gramians of all users and all items are corrected at each change of a vector.
+their newest history at every request. At each event, the vectors of its user and item take a few steps of conjugate
+gradients towards their solutions, over a bounded sample of what they met. The Gramians of all users and all items are
+corrected at each change of a vector.
 
 References
 ----------
 Hu, Koren, Volinsky (2008), Collaborative filtering for implicit feedback datasets.
+Takacs, Pilaszy, Tikk (2011), Applications of the conjugate gradient method for implicit feedback collaborative
+filtering.
 He, Zhang, Kan, Chua (2016), Fast matrix factorization for online recommendation with implicit feedback.
 """
 
@@ -211,7 +214,7 @@ class Factors(ItemFactors):
     def learn_one(
         self, user: int, item: int, items: NDArray[np.int32], positive: NDArray[np.bool_], n_total: int
     ) -> None:
-        """Solve both vectors of a (user, item) pair; `items` are the user's newest events of `n_total`.
+        """Improve both vectors of a (user, item) pair; `items` are the user's newest events of `n_total`.
 
         `refresh` must follow for requests to see the item's.
         """

@@ -44,7 +44,7 @@ class Run(NamedTuple):
     new: NDArray[np.int32]
     """Row among the vectors of items whose first event may be in this run, -1 for others."""
     draws: NDArray[np.float64]
-    """In [0, 1): which past pair to solve again after the event; below 0: none."""
+    """In [0, 1): which past pair to improve again after the event; below 0: none."""
 
     @classmethod
     def empty(cls) -> "Run":
@@ -254,8 +254,8 @@ def place_of(steps: StepArrays, names: NameArrays, user: int, item: int, t: floa
 
 
 @jit
-def solve_again(models: Models, user: int, item: int) -> None:
-    """Solve the vectors of a user and an item by what both have had."""
+def improve(models: Models, user: int, item: int) -> None:
+    """Improve the vectors of a user and an item by what both have had."""
     steps, factors, rings = models.steps, models.factors, models.rings
     first = int(steps.starts[user]) + steps.firsts[user]
     last = first + steps.sizes[user]
@@ -364,19 +364,19 @@ def learn_event(
         item,
         2 * user + (1 if positive else 0),
     )
-    solve_again(models, user, item)
+    improve(models, user, item)
 
 
 @jit
 def learn_past(models: Models, stream: Stream, draw: float) -> int:
-    """Solve the factors of one past pair again; return its item, -1 when that or the user is gone."""
+    """Improve the factors of one past pair again; return its item, -1 when that or the user is gone."""
     pair = stream.past[int(draw * min(stream.n_past[0], stream.past.size))]
     item, user = int(pair & 0xFFFFFFFF), int(pair >> 32)
     if item >= stream.has_item.size or user >= stream.has_user.size:
         return -1
     if not (stream.has_item[item] and stream.has_user[user]):
         return -1
-    solve_again(models, user, item)
+    improve(models, user, item)
     return item
 
 

@@ -1,4 +1,4 @@
-"""The newest users of each item, by which its vector is solved again."""
+"""The newest users of each item, by which its vector is improved."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -29,6 +29,10 @@ Examples:
   freshet backfill --from lake
 
   freshet backfill --from kafka --since 2026-11-01 --params learning_rate=0.003 --params n_replayed=5 --promote
+
+  freshet backfill --model trees --params n_trees=500 --params max_lists=50000
+
+  while freshet backfill --on-drift --promote; do :; done
 """
 
 
@@ -38,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 
 def backfill(
-    model: Annotated[str, typer.Option(help="Which model: ranker.")] = "ranker",
+    model: Annotated[str, typer.Option(help="Which model: ranker, or trees, that LightGBM learns.")] = "ranker",
     source: Annotated[str, typer.Option("--from", help="lake or kafka")] = "lake",
     since: Annotated[str | None, typer.Option(help="Events from this date or time (ISO, UTC) on.")] = None,
     until: Annotated[str | None, typer.Option(help="Events before this date or time.")] = None,
@@ -50,6 +54,9 @@ def backfill(
     ] = 0.2,
     promote: Annotated[bool, typer.Option(help="Let it rank, unless it is worse than what does.")] = False,
     force: Annotated[bool, typer.Option(help="Let it rank even if it is worse.")] = False,
+    on_drift: Annotated[
+        bool, typer.Option("--on-drift", help="Wait for the next alarm of drift, then begin. See docs/models.md.")
+    ] = False,
     restart: Annotated[bool, typer.Option(help="Begin again, whatever an interrupted run has kept.")] = False,
     note: Note = "",
     as_json: Json = False,
@@ -58,17 +65,19 @@ def backfill(
     """Learn, judge, register."""
     for name in _ONE_THREAD:
         os.environ.setdefault(name, "1")
-    if model != "ranker":
-        raise typer.BadParameter(f"expected ranker, got {model!r}", param_hint="--model")
     if source not in ("lake", "kafka"):
         raise typer.BadParameter(f"expected lake or kafka, got {source!r}", param_hint="--from")
     from online_models.revision import revision
     from ops.backfill.running import Request, forget
-    from ops.backfill.training import parsed
+    from ops.backfill.training import MODELS, parsed
     from ops.stack.home import local_settings
 
+    if model not in MODELS:
+        raise typer.BadParameter(f"expected one of {', '.join(MODELS)}, got {model!r}", param_hint="--model")
+    if model == "trees":
+        _check_library()
     try:
-        parameters = parsed(params or [])
+        parameters = parsed(params or [], model)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--params") from None
     request = Request(
@@ -84,10 +93,40 @@ def backfill(
     if restart:
         forget(request, folder)
     os.nice(_NICE)  # what is live goes first
+    if on_drift:
+        note = note or f"drift: {_awaited(settings)}"
     training, artifact = _learned(request, settings, folder, note, as_json)
     _tell(training, artifact, as_json)
     if promote or force:
         _promote(artifact, training.held_out.objection(), force, note, url)
+
+
+def _check_library() -> None:
+    """Say what is missing at once, and not after the log is read."""
+    from online_models.boosting import MissingLibraryError, lightgbm
+
+    try:
+        lightgbm()
+    except MissingLibraryError as error:
+        _fail(str(error))
+
+
+def _awaited(settings: "Settings") -> str:
+    from confluent_kafka import KafkaException
+
+    from ops.backfill.waiting import drifted
+    from ops.interrupts import interruptible
+
+    typer.echo("waiting for drift", err=True)
+    try:
+        with interruptible() as stop:
+            signal = drifted(settings, stop)
+    except KafkaException as error:
+        _fail(f"Kafka: {error.args[0].str()}; is it running? See `freshet status`.")
+    if signal is None:
+        raise typer.Exit(_INTERRUPTED)
+    typer.echo(f"{signal} has drifted", err=True)
+    return signal
 
 
 def _learned(
@@ -96,6 +135,7 @@ def _learned(
     from confluent_kafka import KafkaException
     from rich.console import Console
 
+    from online_models.boosting import TooFewListsError
     from ops.backfill.registering import artifact_of, live_ranking
     from ops.backfill.running import InterruptedRunError, KeptRunError, NothingToLearnError, forget, run
     from ops.backfill.sources import KafkaSource, LakeSource
@@ -126,7 +166,7 @@ def _learned(
     except InterruptedRunError as error:
         typer.echo(f"freshet backfill: interrupted {error}; start it again to go on", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    except (NothingToLearnError, KeptRunError) as error:
+    except (NothingToLearnError, KeptRunError, TooFewListsError) as error:
         _fail(str(error))
     except (LakeError, KafkaException, RegistryError, UnknownModelError, ArtifactError) as error:
         _fail(str(error))

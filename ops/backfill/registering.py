@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 
+from online_models.boosting import TreeParameters
 from online_models.engine import inputs
 from online_models.engine.defaults import default_weights
 from online_models.ranking import Ranking
@@ -32,19 +33,22 @@ def artifact_of(training: Training, begins: dict[str, int], note: str = "") -> A
     plan, held_out = training.plan, training.held_out
     weights, now_ms = training.weights(), int(time.time() * 1000)
     n_items = len(training.learner.items)
+    trees = isinstance(plan.parameters, TreeParameters)
+    model = "trees" if trees else "ranker"
     given = {name: getattr(plan.parameters, name) for name in plan.parameters.__struct_fields__}
     manifest = Manifest(
-        name=name_of("ranker", now_ms, weights),
+        name=name_of(model, now_ms, weights),
+        model=model,
         created_ms=now_ms,
         feature_set=inputs.FEATURE_SET,
         code=plan.code,
-        n_lists=training.learner.ranker.n_lists,
+        n_lists=training.n_lists,
         lineage=Lineage(
             source=plan.source,
             offsets={where: (begins.get(where, 0), end) for where, end in plan.ends.items()},
             since=_iso(plan.since_ms),
-            until=_iso(plan.until_ms),
-            began_with=plan.parameters.start,
+            until=_iso(plan.held_out_ms if trees else plan.until_ms),
+            began_with="none" if isinstance(plan.parameters, TreeParameters) else plan.parameters.start,
         ),
         parameters=given | {"held_out_from": _iso(plan.held_out_ms)},
         metrics=held_out.metrics(held_out.challenger, n_items),

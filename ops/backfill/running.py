@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from online_models.boosting import TreeParameters
 from online_models.ranking import Ranking
 from ops.backfill.sources import Log, Where, merged
 from ops.backfill.training import Parameters, Plan, Training, store_of
@@ -40,7 +41,7 @@ class Request(Struct, frozen=True, kw_only=True):
     until_ms: int | None
     held_out: float
     """Share of the time, the last."""
-    parameters: Parameters
+    parameters: Parameters | TreeParameters
     code: str
 
     def path(self, folder: Path) -> Path:

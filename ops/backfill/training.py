@@ -1,12 +1,14 @@
 """Learns a log by the code of the live learner, and judges the ranker on the log's last part before learning it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import msgspec
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
+from online_models.boosting import CollectedLists, TreeParameters, boost, nodes_of
 from online_models.engine import inputs
 from online_models.engine.defaults import default_weights
 from online_models.engine.items import N_EVENTS
@@ -15,6 +17,7 @@ from online_models.evaluation.held_out import HeldOut, JudgedList, chances_of
 from online_models.learner import Learner
 from online_models.outcomes import INTERACTIONS, is_positive
 from online_models.ranking import Ranking
+from online_models.trees import TreeScorer
 from ops.backfill.sources import Message
 from state.entries import CATALOGUE, LEARNER_USER
 from state.memory_store import MemoryStore
@@ -28,7 +31,7 @@ _KEPT_MS = 3_600_000
 """Lists that were served so shortly before the held-out part may have their outcome in it."""
 
 
-class Parameters(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class Parameters(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, tag="ranker"):
     """What may be chosen of the learner. The defaults are those of the live one."""
 
     learning_rate: float = 0.0015
@@ -44,6 +47,11 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     time for a share of them."""
 
 
+_PARAMETERS: dict[str, type[Parameters] | type[TreeParameters]] = {"ranker": Parameters, "trees": TreeParameters}
+MODELS = tuple(_PARAMETERS)
+"""What can be learned: the ranker that is live, too, and boosted trees."""
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """What is learned, and from when on it is judged first. Two runs of one plan learn the same."""
 
@@ -55,7 +63,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Stream time from which on lists are judged before they are learned."""
     ends: dict[str, int]
     """`<topic>/<partition>` -> the offset behind the last."""
-    parameters: Parameters
+    parameters: Parameters | TreeParameters
     code: str
     """See `online_models.revision`."""
 
@@ -69,23 +77,14 @@ class Training:
         self.plan = plan
         self._live = live
         self._store = store
-        ranker = ListwiseRanker(
-            inputs.N_INPUTS,
-            n_negatives=chosen.n_negatives,
-            n_replayed=chosen.n_replayed,
-            learning_rate=chosen.learning_rate,
-            decay=chosen.decay,
-            n_averaged=chosen.n_averaged,
-            seed=chosen.seed,
-        )
-        if chosen.start == "default":
-            ranker.load(default_weights(), inputs.NAMES)
+        self._trees: TreeScorer | None = None
+        self._boosted: bytes | None = None
         self.learner = Learner(
             max_users=n_max_users,
             organic_share=1.0 if chosen.organic else 0.0,
             replay_share=1.0,
             seed=chosen.seed,
-            ranker=ranker,
+            ranker=_ranker(chosen),
         )
         self.learner.restore(store)
         for item_id, item in store.scan_rows(CATALOGUE):
@@ -140,9 +139,33 @@ class Training:
         return self._store.dump()
 
     def weights(self) -> bytes:
-        """Return what was learned."""
+        """Return what was learned: of trees, what was judged, without the held-out part.
+
+        Trees raise `MissingLibraryError` or `TooFewListsError`.
+        """
         self.finish()
+        if isinstance(self.plan.parameters, TreeParameters):
+            self._score()
+            assert self._boosted is not None
+            return self._boosted
         return self.learner.ranker.weights(inputs.NAMES)
+
+    @property
+    def n_lists(self) -> int:
+        """Return how many lists were learned."""
+        return self.learner.ranker.n_lists if self._trees is None else self._trees.n_lists
+
+    def _score(self) -> Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.float32]]:
+        """Return what scores lists by what was learned up to now; trees learn when they are first asked."""
+        parameters, ranker = self.plan.parameters, self.learner.ranker
+        if not isinstance(parameters, TreeParameters):
+            return ranker.predict_many
+        if self._trees is None:
+            assert isinstance(ranker, CollectedLists)
+            booster = boost(ranker, parameters)
+            self._boosted = nodes_of(booster, inputs.NAMES, min(ranker.n_lists, parameters.max_lists))
+            self._trees = TreeScorer(inputs.N_INPUTS).load(self._boosted, inputs.NAMES)
+        return self._trees.predict_many
 
     def _restore_users(self, user_ids: Iterable[str]) -> None:
         missing = self.learner.missing_users(user_ids)
@@ -172,7 +195,7 @@ class Training:
             user_events=int(history.n),
             item_events=int(learner.columns.items.counts[slot, N_EVENTS]),
         )
-        challenger = learner.ranker.predict_many(slate.inputs)
+        challenger = self._score()(slate.inputs, None)
         self.held_out.add(judged, chances_of(challenger), chances_of(self._live.score(slate.inputs)))
 
     def _judge_example(self, example: Example) -> None:
@@ -198,7 +221,7 @@ class Training:
             user_events=0 if history is None else int(history.n),
             item_events=0 if slot is None else int(learner.columns.items.counts[slot, N_EVENTS]),
         )
-        challenger = learner.ranker.predict_many(values[:n], values[n])
+        challenger = self._score()(values[:n], values[n])
         logged = self._served.get(example.request_id or "")
         if logged is not None and len(logged) == n and min(logged) > 0.0:
             chances = np.array(logged) / sum(logged)
@@ -206,6 +229,24 @@ class Training:
             self.n_served_by_others += 1
             chances = chances_of(self._live.score(values[:n], values[n]))
         self.held_out.add(judged, chances_of(challenger), chances)
+
+
+def _ranker(chosen: Parameters | TreeParameters) -> ListwiseRanker:
+    """Return what a learner's lists go to."""
+    if isinstance(chosen, TreeParameters):
+        return CollectedLists(inputs.N_INPUTS, chosen)
+    ranker = ListwiseRanker(
+        inputs.N_INPUTS,
+        n_negatives=chosen.n_negatives,
+        n_replayed=chosen.n_replayed,
+        learning_rate=chosen.learning_rate,
+        decay=chosen.decay,
+        n_averaged=chosen.n_averaged,
+        seed=chosen.seed,
+    )
+    if chosen.start == "default":
+        ranker.load(default_weights(), inputs.NAMES)
+    return ranker
 
 
 def store_of(catalogue: Mapping[str, Item]) -> MemoryStore:
@@ -218,8 +259,8 @@ def store_of(catalogue: Mapping[str, Item]) -> MemoryStore:
     return store
 
 
-def parsed(pairs: list[str]) -> Parameters:
-    """Return parameters from `name=value`. Raise `ValueError` that names what is wrong."""
+def parsed(pairs: list[str], model: str = "ranker") -> Parameters | TreeParameters:
+    """Return a model's parameters from `name=value`. Raise `ValueError` that names what is wrong."""
     given: dict[str, str] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
@@ -227,7 +268,7 @@ def parsed(pairs: list[str]) -> Parameters:
             raise ValueError(f"expected name=value, got {pair!r}")
         given[name] = value
     try:
-        return msgspec.convert(given, Parameters, strict=False)
+        return msgspec.convert(given, _PARAMETERS[model], strict=False)
     except msgspec.ValidationError as error:
-        names = ", ".join(Parameters.__struct_fields__)
+        names = ", ".join(_PARAMETERS[model].__struct_fields__)
         raise ValueError(f"{error}; there are: {names}") from None

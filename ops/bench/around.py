@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def measured_system(running: bool, data: Path | None) -> Iterator["Settings"]:
-    """Yield the system to measure: the running one, or one of our own with a data set in it."""
+def measured_system(running: bool, data: Path | None, workers: int = 1) -> Iterator["Settings"]:
+    """Yield the system to measure: the running one, or one of our own with a data set in it and so many workers."""
     from ops.bench.systems import own_system
     from ops.stack.home import local_settings
     from ops.traffic.replay import Plan, Summary
@@ -28,7 +28,7 @@ def measured_system(running: bool, data: Path | None) -> Iterator["Settings"]:
         if running:
             yield local_settings()
             return
-        with opened_dataset(data) as dataset, own_system(console) as settings:
+        with opened_dataset(data) as dataset, own_system(console, workers=workers) as settings:
             play(settings, dataset, Plan(), Summary(), console)
             yield settings
 

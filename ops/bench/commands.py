@@ -38,6 +38,7 @@ _N_ITEMS, _N_EVENTS = 100_000, 30_000
 _KILLS_AT_PER_S = 500.0
 _NO_CLICK_S = 2.0
 """A list without a click becomes an example after this."""
+_SOAK_HELP = "Example: freshet bench soak --minutes 3 --rate 2000. Too long for `all`."
 _CAPACITY_HELP = "Example: freshet bench capacity --out costs.json && freshet capacity --costs costs.json"
 
 
@@ -57,6 +58,8 @@ def register(app: typer.Typer) -> None:
     bench.command("endless")(endless)
     bench.command("experiment")(experiment)
     bench.command("recovery")(recovery)
+    bench.command("brokers")(brokers)
+    bench.command("soak", epilog=_SOAK_HELP)(soak)
     bench.command("capacity", epilog=_CAPACITY_HELP)(capacity)
     bench.command("all")(run_all)
     app.add_typer(bench, name="bench")
@@ -109,6 +112,7 @@ def hides(
 def promotion(
     rate: Annotated[float, typer.Option(min=1, help="Lists a second.")] = 200.0,
     swaps: Annotated[int, typer.Option(min=1, help="How often another model is to rank.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Serving processes of the system that is started.")] = 2,
     data: _Data = None,
     running: _Running = False,
     as_json: _Json = False,
@@ -119,7 +123,7 @@ def promotion(
     from ops.bench import promotion as bench
     from ops.stack.status import address
 
-    with measured_system(running, data) as settings:
+    with measured_system(running, data, workers) as settings:
         finish([asyncio.run(bench.measure(address(settings), rate, swaps))], as_json)
 
 
@@ -256,6 +260,39 @@ def recovery(
     with failing_clearly(), opened_dataset(data) as dataset:
         report = steps.recovery(dataset, rounds, rate, console)
     finish([report], as_json)
+
+
+def brokers(data: _Data = None, limit: _Limit = None, as_json: _Json = False) -> None:
+    """Kill one of three brokers in the middle of a replay: nothing is lost or counted twice. Not part of `all`."""
+    from ops.bench import brokers as bench
+    from ops.bench.systems import own_system
+
+    console = error_console()
+    with (
+        failing_clearly(),
+        opened_dataset(data) as dataset,
+        bench.running() as three,
+        own_system(console, kafka_brokers=",".join(broker.address for broker in three)) as settings,
+    ):
+        report = bench.measure(settings, three, dataset, limit, console)
+    finish([report], as_json)
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.5, help="Of traffic.")] = 10.0,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 10_000.0,
+    lists: Annotated[float, typer.Option(min=0.1, help="Lists a second, beside them.")] = 20.0,
+    as_json: _Json = False,
+) -> None:
+    """Simulated traffic at one rate for long: lag stays bounded, memory flat, and no window of metrics is wrong."""
+    from ops.bench import soak as bench
+    from ops.bench.systems import own_system
+
+    console = error_console()
+    with failing_clearly(), own_system(console) as settings:
+        soaked = bench.measure(settings, 60 * minutes, rate, lists, console)
+        lake_delay_s = settings.lake_delay_s
+    finish([bench.report(soaked, lake_delay_s)], as_json)
 
 
 def capacity(

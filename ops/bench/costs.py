@@ -17,8 +17,8 @@ from ops.bench.api import BenchError
 from ops.bench.loadgen import Load, generate
 from ops.bench.processes import ProcessCosts
 from ops.bench.serving import known_users
+from ops.bench.systems import everything_caught_up
 from ops.datasets import Dataset
-from ops.lag import behind
 from ops.operating.capacity import Costs
 from ops.stack.children import wait_until
 from ops.stack.home import Home
@@ -49,7 +49,7 @@ def measure(
     summary = Summary()
     with ProcessCosts(pids) as of_events:
         replay(settings, dataset, Plan(limit=limit), summary, console)
-        _everything_caught_up(settings)
+        everything_caught_up(settings, _CATCH_UP)
     full = _Sizes(settings)
     n_users, n_examples = _n_users(settings), _n_messages(settings, EXAMPLES)
     idle = _idle(pids)
@@ -60,7 +60,7 @@ def measure(
         if result.n_errors:
             raise BenchError(f"{result.n_errors} of {result.n_requests} lists failed")
         _wait_for_examples(settings, n_examples)
-        _everything_caught_up(settings)
+        everything_caught_up(settings, _CATCH_UP)
         took = time.monotonic() - started
     n_lists = _n_messages(settings, IMPRESSIONS)
     shown = _Sizes(settings)
@@ -126,9 +126,3 @@ def _n_messages(settings: Settings, topic: Topic) -> int:
     with KafkaLog(settings, "freshet-bench") as log:
         bounds = [log.bounds(topic, partition) for partition in range(settings.partitions)]
     return sum(end - first for first, end in bounds)
-
-
-def _everything_caught_up(settings: Settings) -> None:
-    """Also the flows that no list waits for."""
-    if not wait_until(lambda: not any(behind(settings).values()), _CATCH_UP, timedelta(seconds=0.5)):
-        raise BenchError(f"flows are still behind: {behind(settings)}")

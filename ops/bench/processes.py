@@ -33,7 +33,7 @@ class ProcessCosts:
 
     def __enter__(self) -> Self:
         for name, pid in self._pids.items():
-            self._began[name] = _usage(pid)[1]
+            self._began[name] = usage(pid)[1]
         self._thread.start()
         return self
 
@@ -50,13 +50,13 @@ class ProcessCosts:
 
     def _sample(self) -> None:
         for name, pid in self._pids.items():
-            rss, cpu_s = _usage(pid)
+            rss, cpu_s = usage(pid)
             cost = self.costs[name]
             cost.peak_rss = max(cost.peak_rss, rss)
             cost.cpu_s = max(cost.cpu_s, cpu_s - self._began[name])
 
 
-def _usage(pid: int) -> tuple[int, float]:
+def usage(pid: int) -> tuple[int, float]:
     """Return (resident bytes of the largest process, CPU seconds of all) of a process and its children; 0 when gone."""
     rss, cpu_s = 0, 0.0
     try:

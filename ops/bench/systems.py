@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ops.bench import ceiling
 from ops.bench.api import BenchError
+from ops.lag import behind
 from ops.stack import status as stack_status
 from ops.stack.children import Child, environment, free_ports, wait_until
 from ops.stack.display import Display
@@ -25,16 +26,24 @@ _RESTART = timedelta(seconds=60)
 
 
 @contextmanager
-def own_system(console: Console, partitions: int = 4, **settings_of_it: object) -> Iterator[Settings]:
-    """Start an empty system with one serving worker; stop and delete it at the end. Raise `StackError`."""
+def own_system(
+    console: Console, partitions: int = 4, kafka_brokers: str | None = None, **settings_of_it: object
+) -> Iterator[Settings]:
+    """Start an empty system with one serving worker; stop and delete it at the end. Raise `StackError`.
+
+    It has a Kafka of its own, or uses `kafka_brokers`.
+    """
     with tempfile.TemporaryDirectory(prefix="freshet-bench-", ignore_cleanup_errors=True) as folder:
         (port,) = free_ports(1)
         chosen = {"home": Path(folder), "port": port, "host": "127.0.0.1", "workers": 1, "namespace": ""}
+        environ = {} if kafka_brokers is None else {"KAFKA_BROKERS": kafka_brokers}
+        if kafka_brokers is not None:
+            settings_of_it["kafka_brokers"] = kafka_brokers
         settings = Settings.model_validate(chosen | {"partitions": partitions} | settings_of_it)
         home = Home.of(settings)
         try:
             with Display(console) as display:
-                settings = start(settings, {}, display, tied=True)
+                settings = start(settings, environ, display, tied=True)
             yield settings
         finally:
             stop(home)
@@ -44,6 +53,17 @@ def pids(settings: Settings) -> dict[str, int]:
     """Return the process id of each part that runs here."""
     found = stack_status.status(Home.of(settings), settings)
     return {part.name: part.pid for part in found.parts if part.pid is not None}
+
+
+def restarts(settings: Settings) -> int:
+    """Return how often parts that run here were started again."""
+    return sum(part.restarts for part in stack_status.status(Home.of(settings), settings).parts)
+
+
+def everything_caught_up(settings: Settings, within: timedelta) -> None:
+    """Wait for all flows, also for those that no list waits for. Raise `BenchError`."""
+    if not wait_until(lambda: not any(behind(settings).values()), within, timedelta(seconds=0.5)):
+        raise BenchError(f"flows are still behind: {behind(settings)}")
 
 
 def running_flows(settings: Settings) -> dict[str, int]:

@@ -1,10 +1,11 @@
-"""A real single-node Kafka (KRaft) of our own, and the topics of the contract on any Kafka."""
+"""A real Kafka (KRaft) of our own, one node or several, and the topics of the contract on any Kafka."""
 
 import os
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,8 +72,8 @@ logger.config.level = WARN
 
 # The quick compiler only. The thorough one cost as much in the first minutes as the broker itself (23 us of an event's
 # 47 in a replay of 100 000), and starting took 7.2 s of CPU time instead of 4.4.
+_HEAP = "-Xmx512m"
 _JVM = (
-    "-Xmx512m",
     "-Xms128m",
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
@@ -83,15 +84,44 @@ _JVM = (
 _FORMAT_TIMEOUT_S = 120
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """Several brokers, each a controller, too: what is acknowledged is on two of them at least."""
+
+    controller_ports: tuple[int, ...]
+    """Of all, in the order of their numbers."""
+    heap: str = "-Xmx384m"
+    id: str = field(default_factory=lambda: _cluster_id())
+
+    def properties(self, number: int) -> dict[str, str]:
+        """Return what differs in the broker of this number, from 1, from one that is alone."""
+        copies = str(len(self.controller_ports))
+        ports = enumerate(self.controller_ports, 1)
+        return {
+            "node.id": str(number),
+            "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{port}" for n, port in ports),
+            "default.replication.factor": copies,
+            "min.insync.replicas": "2",
+            "offsets.topic.replication.factor": copies,
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.min.isr": "2",
+            "share.coordinator.state.topic.replication.factor": copies,
+            "share.coordinator.state.topic.min.isr": "2",
+        }
+
+
 def command(
     folder: Path,
     port: int,
     controller_port: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    cluster: Cluster | None = None,
+    number: int = 1,
 ) -> list[str]:
     """Fetch the jars, write the configuration and format the storage if that is still to be done.
 
-    Return what starts the broker with its data in `folder`. `progress` gets the jars (done, total).
+    Return what starts the broker with its data in `folder`, alone or as the one with this number of a cluster.
+    `progress` gets the jars (done, total).
     """
     folder = folder.resolve()
     logs = folder / "log"
@@ -103,18 +133,22 @@ def command(
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
     }
+    if cluster is not None:
+        properties |= cluster.properties(number)
     config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
     logging = folder / "log4j2.properties"
     logging.write_text(_LOGGING)
     java = [
         _java(),
+        _HEAP if cluster is None else cluster.heap,
         *_JVM,
         f"-Dlog4j2.configurationFile={logging}",
         "-cp",
         os.pathsep.join(str(jar) for jar in jars.class_path(progress)),
     ]
     if not (logs / "meta.properties").exists():
-        _format([*java, "kafka.tools.StorageTool", "format", f"--cluster-id={_cluster_id()}", "-c", str(config)])
+        cluster_id = _cluster_id() if cluster is None else cluster.id
+        _format([*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(config)])
     return [*java, "kafka.Kafka", str(config)]
 
 

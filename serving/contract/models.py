@@ -82,7 +82,7 @@ class ModelsDifference(Struct, kw_only=True, frozen=True):
     """`parameters.learning_rate 0.0015 -> 0.003`"""
     metrics: dict[str, dict[str, tuple[float, float]]]
     """Segment -> metric -> before and after, of those that both have, each on its own held-out events."""
-    weights_distance: float
-    """Euclidean distance of all weights, relative to the length of the first model's."""
+    weights_distance: float | None
+    """Euclidean distance of all weights, relative to the length of the first model's; null where one has trees."""
     inputs: list[InputDifference]
-    """The ten that differ most."""
+    """The ten that differ most; none where one has trees."""

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from online_models.engine import inputs
+from online_models.engine.scorer import Scorer
 from online_models.ranking import Ranking
 from online_models.revision import revision
 from serving.contract.bodies import read_body, send
@@ -124,7 +125,9 @@ class Promoting:
     async def _live(self, note: str) -> Artifact:
         marks, weights = await self._committed()
         if weights is None:
-            weights = self._mirror.current.ranking.scorer.weights(inputs.NAMES)
+            scorer = self._mirror.current.ranking.scorer
+            assert isinstance(scorer, Scorer)  # the live one
+            weights = scorer.weights(inputs.NAMES)
         now_ms = int(time.time() * 1000)
         ranking = Ranking.live(weights)
         lineage = Lineage(
@@ -318,10 +321,10 @@ def _incompatible(manifest: Manifest) -> str | None:
 
 async def _compared(before: Artifact, after: Artifact) -> ModelsDifference:
     scorers = Ranking.of(before).scorer, Ranking.of(after).scorer
-    old, new = (np.concatenate([layer.ravel() for layer in scorer.layers]) for scorer in scorers)
-    n = inputs.N_INPUTS
-    linear = [scorer.layers[5][n:] for scorer in scorers]
-    most = np.argsort(-np.abs(linear[1] - linear[0]), kind="stable")[:_SHOWN_INPUTS].tolist()
+    distance: float | None = None
+    changed: list[InputDifference] = []
+    if isinstance(scorers[0], Scorer) and isinstance(scorers[1], Scorer):
+        distance, changed = _weights_compared(scorers[0], scorers[1])
     told_before, told_after = (_flat(msgspec.to_builtins(artifact.manifest)) for artifact in (before, after))
     metrics = (before.manifest.metrics, after.manifest.metrics)
     return ModelsDifference(
@@ -337,11 +340,18 @@ async def _compared(before: Artifact, after: Artifact) -> ModelsDifference:
             for segment, of in metrics[0].items()
             if segment in metrics[1]
         },
-        weights_distance=float(np.linalg.norm(new - old) / max(float(np.linalg.norm(old)), 1e-12)),
-        inputs=[
-            InputDifference(name=inputs.NAMES[k], before=float(linear[0][k]), after=float(linear[1][k])) for k in most
-        ],
+        weights_distance=distance,
+        inputs=changed,
     )
+
+
+def _weights_compared(*scorers: Scorer) -> tuple[float, list[InputDifference]]:
+    old, new = (np.concatenate([layer.ravel() for layer in scorer.layers]) for scorer in scorers)
+    linear = [scorer.layers[5][inputs.N_INPUTS :] for scorer in scorers]
+    most = np.argsort(-np.abs(linear[1] - linear[0]), kind="stable")[:_SHOWN_INPUTS].tolist()
+    return float(np.linalg.norm(new - old) / max(float(np.linalg.norm(old)), 1e-12)), [
+        InputDifference(name=inputs.NAMES[k], before=float(linear[0][k]), after=float(linear[1][k])) for k in most
+    ]
 
 
 def _flat(of: dict[str, Any], prefix: str = "") -> dict[str, Any]:

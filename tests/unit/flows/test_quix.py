@@ -129,3 +129,17 @@ def test_a_partition_that_was_taken_and_given_back_is_read_from_what_is_committe
     flow.read(consumer)
     assert [batch.partition for batch in flow.batches] == [1]
     assert consumer.sought == [(0, 3)]
+
+
+def test_when_nothing_is_left_it_is_told_which_partitions_were_read_since_they_are_ours(flow: _Flow) -> None:
+    """R28: what was given back and taken again may have been changed by another process meanwhile."""
+    told: list[set[int]] = []
+    flow.app.on_idle[CLEAN] = told.append
+    nothing: Any = _Consumer()
+    nothing.poll = lambda timeout: None
+    flow.read(nothing)
+    flow.read(_Consumer(_Message(0, 5), _Message(1, 7)))
+    flow.read(nothing)
+    flow.app._note_moved([TopicPartition(CLEAN, 0)])
+    flow.read(nothing)
+    assert told == [set(), {0, 1}, {1}]

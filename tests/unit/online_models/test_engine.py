@@ -188,6 +188,27 @@ def test_fold_in_solves_the_normal_equations() -> None:
     assert model.fold_in(history, positive)[0] == pytest.approx(np.linalg.solve(a, weights @ rows), abs=1e-5)
 
 
+def test_each_event_brings_vectors_nearer_to_their_solutions() -> None:
+    """R13: a user's vector solves the normal equations of its events, each with its share of those no longer kept."""
+    model = factors.Factors(0)
+    for item in range(40):
+        model.add_item(item, str(item))
+    for user in range(5):
+        model.append(user, 3, True)
+    history, positive = np.array([3, 8, 2], np.int32), np.array([True, True, False])
+    left = []
+    for _ in range(12):
+        y = model.items[0, :40].astype(float)
+        weights = 2.0 * 3.0 * np.array([1, 1, 0.3])  # six events, of which three are known
+        rows = y[history]
+        a = model.gram_items[0] + 20 * np.eye(RANK) + (rows.T * np.maximum(weights - 2.0, 0)) @ rows
+        model.learn_one(0, 3, history, positive, 6)
+        left.append(float(np.linalg.norm(model.users[0, 0] - np.linalg.solve(a, weights @ rows))))
+    assert left[0] < 1e-2
+    assert left[-1] < 1e-5
+    assert model.gram_users[0] == pytest.approx(model.users[0].T.astype(float) @ model.users[0], abs=1e-6)
+
+
 def test_liking_is_a_ridge_regression_on_directions() -> None:
     rng = np.random.default_rng(4)
     vectors = rng.normal(0.0, 0.3, (6, RANK)).astype(np.float32)

@@ -1,6 +1,7 @@
 """`/v1/admin/models` over the whole application: what is registered, what ranks, and that no list mixes versions."""
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from falcon import testing
 
 from online_models.engine import inputs
 from online_models.engine.defaults import default_weights
+from online_models.engine.scorer import Weights
 from online_models.ranking import Ranking
 from state.control import MODELS, ControlDocument
 from state.entries import MODEL, MODEL_CHUNK
@@ -20,9 +22,11 @@ from state.registry import Registry
 from state.store import Changes
 from state.topics import CONTROL as CONTROL_TOPIC
 from tests.unit.online_models.artifacts import an_artifact
+from tests.unit.online_models.boosted import a_tree_artifact, needs_lightgbm
 from tests.unit.serving.system import System
 
 URL = "/v1/admin/models"
+N_HAMMERED = 10_000
 
 
 def register(system: System, *seeds: int, **fields: Any) -> list[str]:
@@ -115,6 +119,50 @@ async def test_no_list_mixes_versions_while_models_are_swapped(system: System) -
         assert np.ptp(offsets) < 1e-3
 
 
+async def test_ten_thousand_lists_while_models_and_their_deltas_come(system: System) -> None:
+    """R18: each list is scored by the one version that it tells of, whatever comes while it is made."""
+    names = register(system, 1, 2)
+    registry = Registry(system.settings.models_root)
+    rankings = {name: Ranking.of(registry.get(name)) for name in names}
+    deltas = []
+    for seed, n_lists in ((3, 1001), (4, 1002), (5, 1003)):
+        weights = msgspec.msgpack.decode(an_artifact(seed).weights, type=Weights)
+        weights.n_lists = n_lists
+        deltas.append(msgspec.msgpack.encode(weights))
+    rankings |= {ranking.version: ranking for ranking in map(Ranking.live, [default_weights(), *deltas])}
+    n_asked = 0
+
+    async def ask(k: int, n: int = N_HAMMERED) -> None:
+        nonlocal n_asked
+        while n_asked < n:
+            n_asked += 1
+            status, answer = await system.call("GET", f"/v1/users/u{k}/recommendations", limit=10)
+            assert (status, answer["degraded"]) == (200, None), answer
+
+    await ask(0, 1)
+    asking = [asyncio.create_task(ask(k)) for k in range(16)]
+    wanted = itertools.cycle(["online", "online", *names])
+    for weights in itertools.cycle(deltas):
+        changes = Changes()
+        changes.upsert(MODEL, "ranker", BlobRow(weights))
+        system.flows.commit(changes)
+        await promote(system, next(wanted))
+        begun = n_asked
+        while n_asked < min(begun + 100, N_HAMMERED):
+            await asyncio.sleep(0)
+        if n_asked >= N_HAMMERED:
+            break
+    await asyncio.gather(*asking)
+    impressions = logged(system)
+    assert len(impressions) >= N_HAMMERED
+    assert {impression.model_version for impression in impressions} == set(rankings)
+    for impression in impressions:
+        values = np.frombuffer(impression.features, np.float32).reshape(-1, inputs.N_INPUTS)
+        expected = rankings[impression.model_version].score(values[:-1], values[-1])
+        # As logged they are chances: their logarithms differ from the scores by one constant.
+        assert np.ptp(np.log(impression.scores) - expected) < 1e-3
+
+
 async def test_what_cannot_be_used_is_refused_and_the_live_one_stays(system: System) -> None:
     """R18: damaged, of other inputs, unknown: told with the reason, nothing changes."""
     good, damaged = register(system, 1, 2)
@@ -198,6 +246,36 @@ async def test_pin_freezes_the_live_ranker(system: System) -> None:
     assert status == 200
     assert difference["weights_distance"] > 0
     assert any(line.startswith("n_lists") for line in difference["manifest"])
+
+
+async def test_trees_rank_like_any_other_model(system: System) -> None:
+    """R19, R21: promoted, explained, in the shadow and in an arm."""
+    needs_lightgbm()
+    (one,) = register(system, 1)
+    artifact = a_tree_artifact()
+    Registry(system.settings.models_root).put(artifact)
+    name = artifact.manifest.name
+    await promote(system, name)
+    await ranked_by(system, name)
+    status, answer = await system.call("GET", "/v1/users/u1/recommendations", explain="true", limit=5)
+    assert (status, answer["model"]) == (200, {"name": "trees", "version": name})
+    told = answer["items"][0]["explanation"]
+    assert told["ranker_score"] == pytest.approx(
+        told["baseline"] + sum(given["contribution"] for given in told["features"]), abs=1e-5
+    )
+    impression = logged(system)[-1]
+    values = np.frombuffer(impression.features, np.float32).reshape(-1, inputs.N_INPUTS)
+    expected = Ranking.of(artifact).score(values[:-1], values[-1])
+    assert np.ptp(np.log(impression.scores) - expected) < 1e-3
+    status, difference = await system.call("GET", f"{URL}/{one}/diff", to=name)
+    assert (status, difference["weights_distance"], difference["inputs"]) == (200, None, [])
+    await promote(system, "online")
+    assert (await system.call("POST", f"{URL}/{name}/shadow", {"share": 0.5}))[0] == 200
+    arms = [{"name": "default"}, {"name": "boosted", "parameters": {"model": name}}]
+    plan = {"name": "trees", "arms": arms, "overrides": {"a": "boosted"}}
+    assert (await system.call("POST", "/v1/admin/experiments", plan))[0] == 201
+    await system.call("POST", "/v1/admin/experiments/trees/start", {})
+    await ranked_by(system, name, "a")
 
 
 async def test_what_is_used_cannot_be_deleted(system: System) -> None:

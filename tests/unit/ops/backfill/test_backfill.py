@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from online_models.boosting import TreeParameters
 from online_models.engine import inputs
 from online_models.engine.defaults import default_weights
 from online_models.engine.listwise import ListwiseRanker
@@ -22,6 +23,7 @@ from state.records import BlobRow
 from state.registry import Registry
 from state.store import Changes
 from tests.unit.online_models.artifacts import an_artifact
+from tests.unit.online_models.boosted import needs_lightgbm
 from tests.unit.ops.backfill.log import START_MS, STEP_MS, FakeLog, a_request
 
 LIVE = Ranking.live(default_weights())
@@ -134,6 +136,36 @@ def test_the_artifact_tells_where_it_comes_from(tmp_path: Path) -> None:
     assert ranking.scorer.n_lists == training.learner.ranker.n_lists == manifest.n_lists
 
 
+def test_trees_are_learned_from_the_same_log_and_judged_on_the_same_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R19: a challenger of another kind, by the same command; an interrupted run comes to the same trees."""
+    needs_lightgbm()
+    monkeypatch.setattr("ops.backfill.running._LOOK_EVERY", 1)
+    parameters = TreeParameters(n_trees=10, n_leaves=7, min_leaf=20)
+    training = learned(tmp_path / "whole", parameters=parameters)
+    ranker = learned(tmp_path / "ranker")
+    assert training.held_out.live.losses == pytest.approx(ranker.held_out.live.losses, rel=1e-3)
+    assert training.held_out.metrics(training.held_out.challenger, 60)["served"]["AUC"] > 0.6
+
+    stop = threading.Event()
+    with pytest.raises(InterruptedRunError):
+        run(
+            a_request(parameters=parameters), FakeLog(), LIVE, tmp_path, stop,
+            lambda done, total: stop.set() if done == 300 else None,
+        )  # fmt: skip
+    resumed = run(a_request(parameters=parameters), FakeLog(), LIVE, tmp_path, threading.Event())
+    assert resumed.n_lists == training.n_lists > 100
+    assert resumed.held_out.challenger.losses == pytest.approx(training.held_out.challenger.losses, rel=0.05)
+
+    artifact = artifact_of(training, {}, "")
+    manifest = decode(encode(artifact)).manifest
+    assert manifest.name.startswith("trees@")
+    assert manifest.lineage.until == manifest.parameters["held_out_from"]
+    assert manifest.parameters["n_leaves"] == 7
+    assert Ranking.of(artifact).version == manifest.name
+
+
 def test_what_is_live_is_what_it_is_compared_with(tmp_path: Path) -> None:
     """R19: the document says which; without one, the learner's newest weights, else those that ship."""
     store, registry = MemoryStore(), Registry(str(tmp_path))
@@ -168,6 +200,9 @@ def test_bad_requests_say_what_to_do(tmp_path: Path) -> None:
     a_request().path(tmp_path).write_bytes(b"\xc1")
     with pytest.raises(KeptRunError, match="--restart begins again"):
         learned(tmp_path)
+    with pytest.raises(ValueError, match="there are: n_trees"):
+        parsed(["n_replayed=5"], "trees")
+    assert parsed(["n_trees=5"], "trees") == TreeParameters(n_trees=5)
     assert parsed(["learning_rate=0.01", "organic=false", "start=none"]) == Parameters(
         learning_rate=0.01, organic=False, start="none"
     )

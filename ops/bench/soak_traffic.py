@@ -1,0 +1,124 @@
+"""Simulated traffic at an even rate for as long as it is wanted, and what it must come to in windows of metrics."""
+
+import asyncio
+import itertools
+import threading
+import time
+import uuid
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from ops.http_client import Client, ConnectionFailedError
+from ops.traffic.replay import now_ms
+from ops.traffic.sending import KafkaSender
+from ops.traffic.simulator import World, user_id
+from state.records import Event
+from state.settings import Settings
+
+MINUTE_MS = 60_000
+_POOL = 100_000
+"""Events that are made before the start; then they come again and again, with ids and times of their own."""
+_LIMIT = 20
+_MOST_AT_ONCE = 16
+_RETRY_S = 1.0
+
+Sent = Counter[tuple[str, int, str]]
+"""(family of metrics, start of the minute in epoch ms, name of the sum) -> what it must come to."""
+
+
+class _Answer(msgspec.Struct):
+    request_id: str
+    items: list[msgspec.Raw]
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+def pool(world: World) -> list[Event]:
+    """Return the events that are played."""
+    return list(world.history(_POOL, until_ms=now_ms()))
+
+
+def send_evenly(
+    settings: Settings, events: list[Event], per_s: float, seconds: float, halt: threading.Event, sent: Sent
+) -> tuple[int, float]:
+    """Send events with the present time and count them in `sent`; return how many, and how long it took in seconds.
+
+    Who cannot send so many is late with all that follow, and says so by the rate. Raise `SendingError`.
+    """
+    run = uuid.uuid4().hex[:12]
+    n = 0
+    with KafkaSender(settings) as sender:
+        started = time.perf_counter()
+        for event in itertools.cycle(events):
+            early_s = started + n / per_s - time.perf_counter()
+            if early_s > 0:
+                sender.poll()
+                halt.wait(early_s)
+            if halt.is_set() or time.perf_counter() - started >= seconds:
+                break
+            ts = now_ms()
+            sender.event(msgspec.structs.replace(event, event_id=f"soak-{run}-{n}", ts=ts))
+            sent["events", ts - ts % MINUTE_MS, event.type] += 1
+            n += 1
+        sender.flush()
+        took_s = time.perf_counter() - started
+    return n, took_s
+
+
+class Readers:
+    """Ask for lists of a world's users, evenly, in a thread for as long as the `with` block runs."""
+
+    def __init__(self, base_url: str, world: World, per_s: float, sent: Sent) -> None:
+        self.n_lists = 0
+        self.n_failed = 0
+        self._base_url = base_url
+        self._world = world
+        self._per_s = per_s
+        self._sent = sent
+        self._halt = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._ask()), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._halt.set()
+        self._thread.join()
+
+    async def _ask(self) -> None:
+        async with asyncio.TaskGroup() as readers:
+            for first in range(_MOST_AT_ONCE):
+                readers.create_task(self._read(first))
+
+    async def _read(self, first: int) -> None:
+        started = time.monotonic()
+        async with Client(self._base_url, timeout_s=10) as client:
+            for n in itertools.count(first, _MOST_AT_ONCE):
+                while (early_s := started + n / self._per_s - time.monotonic()) > 0 and not self._halt.is_set():
+                    await asyncio.sleep(min(early_s, 0.2))
+                if self._halt.is_set():
+                    return
+                try:
+                    await self._list(client, n)
+                except (ConnectionFailedError, TimeoutError):
+                    self.n_failed += 1
+                    await asyncio.sleep(_RETRY_S)
+
+    async def _list(self, client: Client, n: int) -> None:
+        user = user_id(n * 7919 % self._world.n_users)
+        answer = await client.get(f"/v1/users/{user}/recommendations?limit={_LIMIT}")
+        if answer.status != 200:
+            self.n_failed += 1
+            return
+        self.n_lists += 1
+        told = _decode(answer.body)
+        if told.items:  # an empty list is not logged
+            ts = int(told.request_id[:12], 16)
+            self._sent["slates", ts - ts % MINUTE_MS, "slates"] += 1
