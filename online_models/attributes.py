@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.arrays import as_slots, grown
+from online_models.arrays import Slots, as_slots, grown
 from online_models.expressions import All, Comparison, Expression, ExpressionError, Labels, Not, terms_of
 from state.records import Item
 
@@ -31,6 +31,8 @@ class Attributes:
         self.version = 0
         """Changes with the catalogue."""
         self._masks: OrderedDict[Expression, Mask] = OrderedDict()
+        self._slots: dict[tuple[str, str], Slots] = {}
+        """Those of `_labels` that were asked for, as arrays."""
 
     def replace(self, slot: int, before: Item | None, after: Item | None) -> None:
         """Follow one change of the catalogue."""
@@ -39,11 +41,13 @@ class Attributes:
         if before is not None:
             for name, label in _labels(before):
                 self._labels[name][label].discard(slot)
+                self._slots.pop((name, label), None)
             for name, _ in _numbers(before):
                 self._numbers[name][slot] = np.nan
         if after is not None:
             for name, label in _labels(after):
                 self._labels.setdefault(name, {}).setdefault(label, set()).add(slot)
+                self._slots.pop((name, label), None)
             for name, number in _numbers(after):
                 column = grown(self._numbers.get(name, np.full(0, np.nan)), slot + 1, np.nan)
                 column[slot] = number
@@ -92,8 +96,14 @@ class Attributes:
         return np.asarray(joined.reduce(parts))
 
     def _labelled(self, name: str, label: str, n_slots: int) -> Mask:
+        slots = self._slots.get((name, label))
+        if slots is None:
+            known = self._labels.get(name, {}).get(label)
+            if not known:
+                return np.zeros(n_slots, np.bool_)
+            slots = self._slots[name, label] = as_slots(known)
         mask = np.zeros(n_slots, np.bool_)
-        mask[as_slots(self._labels.get(name, {}).get(label, ()))] = True
+        mask[slots] = True
         return mask
 
     def _compared(self, term: Comparison, n_slots: int) -> Mask:

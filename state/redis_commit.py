@@ -18,6 +18,7 @@ import redis.client
 from state import entries
 from state.entries import FEED_RETENTION, OVERLAY, USER_PROFILE, Entry, Table
 from state.records import Watermark
+from state.redis_client import prefix
 from state.settings import Settings
 from state.store import Changes, StateLostError, is_written
 
@@ -55,7 +56,7 @@ class Keys:
     """Prefixes keys with the namespace, so that systems can share a server."""
 
     def __init__(self, settings: Settings) -> None:
-        self._prefix = f"{settings.namespace}:" if settings.namespace else ""
+        self._prefix = prefix(settings)
 
     def __call__(self, key: str) -> str:
         return self._prefix + key

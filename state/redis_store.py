@@ -1,4 +1,4 @@
-"""The stores over Redis (or Valkey), one node."""
+"""The stores over Redis (or Valkey): one node, or a slot of a cluster."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ from state import entries
 from state.control import ControlDocument, version_field
 from state.entries import CONTROL, CONTROL_HISTORY, FEED_RETENTION, OVERLAY, SESSION, USER_PROFILE, Entry, Table
 from state.records import CleanEvent, Watermark
+from state.redis_client import connect, connect_async
 from state.redis_commit import TRIM_FEED, Buckets, Keys, by_bucket, commit, recover
 from state.settings import Settings
 from state.store import Changed, Changes, StoreUnavailableError, TableChanges, UserState, UserWatch
@@ -61,8 +62,8 @@ class RedisStore:
 
     def __init__(self, settings: Settings) -> None:
         self._key = Keys(settings)
-        self._redis = redis.Redis.from_url(
-            settings.redis_url, socket_timeout=10, retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=5)
+        self._redis = connect(
+            settings, socket_timeout=10, retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=5)
         )
 
     def get_many(self, entry: Entry[T], entity_ids: Sequence[str]) -> list[T | None]:
@@ -140,15 +141,11 @@ class AsyncRedisStore:
         if timeout_s is None:
             timeout_s = _SHARE_OF_BUDGET * settings.request_budget_ms / 1000
         self._key = Keys(settings)
-        self._url = settings.redis_url
+        self._settings = settings
         # Never retried here: the caller knows what a request can wait for, and `follow` must notice a restart.
         never = redis.asyncio.retry.Retry(NoBackoff(), 0)
-        self._redis = redis.asyncio.Redis.from_url(
-            settings.redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=never
-        )
-        self._feed_redis = redis.asyncio.Redis.from_url(
-            settings.redis_url, socket_timeout=10, socket_connect_timeout=1, retry=never
-        )
+        self._redis = connect_async(settings, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=never)
+        self._feed_redis = connect_async(settings, socket_timeout=10, socket_connect_timeout=1, retry=never)
         self._user_reads = UserReads(self._redis)
         self._add_overlay = self._redis.register_script(_ADD_OVERLAY)
 
@@ -253,7 +250,7 @@ class AsyncRedisStore:
             yield TableChanges(changes)
 
     def watch_users(self, changed: Changed) -> UserWatch:
-        return RedisUserWatch(self._url, self._key, changed)
+        return RedisUserWatch(self._settings, self._key, changed)
 
     async def ping(self) -> None:
         with _available():

@@ -9,6 +9,8 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from state.entries import OVERLAY, USER_PROFILE
+from state.redis_client import async_pool
+from state.settings import Settings
 from state.store import Changed, StoreUnavailableError
 
 _ANSWER_S = 2.0
@@ -23,12 +25,10 @@ class RedisUserWatch:
     is deleted. So writers need not know of watchers, and nothing is sent for users whom nobody watches.
     """
 
-    def __init__(self, url: str, key: Callable[[str], str], changed: Changed) -> None:
+    def __init__(self, settings: Settings, key: Callable[[str], str], changed: Changed) -> None:
         self._key = key
         self._changed = changed
-        pool = redis.asyncio.ConnectionPool.from_url(
-            url, protocol=3, socket_timeout=_ANSWER_S, socket_connect_timeout=_ANSWER_S
-        )
+        pool = async_pool(settings, protocol=3, socket_timeout=_ANSWER_S, socket_connect_timeout=_ANSWER_S)
         self._connection: Any = pool.make_connection()  # type: ignore[no-untyped-call]
         self._users: dict[bytes, str] = {}
         self._waiting: deque[asyncio.Future[Any]] = deque()

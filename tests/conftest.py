@@ -3,7 +3,7 @@
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from ops.stack import kafka as kafka_server
 from ops.stack import redis_server
 from ops.stack.children import Child, environment, free_ports, variables
+from ops.stack.redis_server import cluster_ports
 from state.settings import Settings
 
 RunProcess = Callable[..., AbstractContextManager[Child]]
@@ -54,6 +55,20 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with Child("redis", redis_server.command(folder, port), folder / "redis.log") as server:
         server.wait_until(lambda: redis_server.answers(url), _START)
         yield url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a cluster of three nodes that belongs to this test run."""
+    ports = cluster_ports(3)
+    with ExitStack() as nodes:
+        for port in ports:
+            folder = tmp_path_factory.mktemp(f"redis-{port}")
+            argv = redis_server.command(folder, port, cluster=True)
+            node = nodes.enter_context(Child("redis", argv, folder / "redis.log"))
+            node.wait_until(lambda port=port: redis_server.answers(f"redis://127.0.0.1:{port}"), _START)  # type: ignore[misc]
+        redis_server.join(ports)
+        yield "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
 @pytest.fixture

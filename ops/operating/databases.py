@@ -25,6 +25,7 @@ from state.entries import (
     feed_key,
 )
 from state.keyspace import owner_of
+from state.redis_client import is_cluster
 from state.redis_commit import Keys
 from state.settings import Settings
 
@@ -43,6 +44,11 @@ class Databases:
 
     def __init__(self, settings: Settings, *, take_over: bool = False) -> None:
         """Raise `StackError` when there is no room, or another rebuild is under way unless it is to be taken over."""
+        if is_cluster(settings):
+            raise StackError(
+                "A cluster has one database: there is none beside it to build the state in.",
+                "Delete this system's keys, and the flows build it from the log, see docs/operations.md.",
+            )
         self._keys = Keys(settings)
         self._live = redis.Redis.from_url(settings.redis_url)
         self._number = int(self._live.get_connection_kwargs().get("db") or 0)

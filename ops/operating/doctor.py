@@ -24,6 +24,7 @@ from serving.access.keys import KeyFileError, NotProtectedError, ring
 from state import topics
 from state.entries import Entry, StateDecodeError, Table, decode_watermarks, watermark_key
 from state.keyspace import owner_of
+from state.redis_client import connect, is_cluster
 from state.redis_commit import Keys
 from state.settings import Settings
 from state.store import StoreUnavailableError
@@ -107,11 +108,12 @@ def _configs(client: "AdminClient", resources: Sequence[ConfigResource]) -> dict
 
 
 def _of_redis(settings: Settings) -> Iterator[Finding]:
-    with redis.Redis.from_url(settings.redis_url, socket_timeout=_ANSWER.total_seconds()) as client:
+    with connect(settings, socket_timeout=_ANSWER.total_seconds()) as client:
         asked = time.time()
         seconds, microseconds = cast("tuple[int, int]", client.time())
         answered = time.time()
-        yield from findings.of_redis(cast("dict[str, object]", client.info("everything")))
+        info = cast("dict[str, object]", client.info("everything"))
+        yield from findings.of_redis(info, as_cluster=is_cluster(settings))
         yield findings.of_clock("redis", seconds + microseconds / 1e6 - (asked + answered) / 2)
         yield _of_state_format(client, Keys(settings))
 

@@ -137,8 +137,8 @@ def of_flow(
     return Finding(check, "ok", f"moves on: {behind}")
 
 
-def of_redis(info: Mapping[str, object]) -> list[Finding]:
-    """Judge Redis by its answer to INFO, as redis-py parses it."""
+def of_redis(info: Mapping[str, object], *, as_cluster: bool = False) -> list[Finding]:
+    """Judge Redis by its answer to INFO, as redis-py parses it; `as_cluster`: the settings say that it is one."""
     version = str(info.get("redis_version", "0"))
     product = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
@@ -152,14 +152,13 @@ def of_redis(info: Mapping[str, object]) -> list[Finding]:
         findings.append(
             Finding("redis role", "failed", f"{role}", "REDIS_URL must name the primary: replicas take no writes.")
         )
-    if info.get("cluster_enabled"):
+    if info.get("cluster_enabled") and not as_cluster:
         findings.append(
             Finding(
                 "redis cluster",
                 "failed",
                 "cluster mode",
-                "A flow's commit is one transaction over many keys, which a cluster refuses: use one node with a "
-                "replica, and FRESHET_NAMESPACE to spread systems. See docs/operations.md.",
+                "REDIS_URL must say so: redis+cluster://host:port,host:port. See docs/operations.md.",
             )
         )
     findings += [_eviction(info), _memory(info), _persistence(info)]

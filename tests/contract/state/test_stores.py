@@ -38,7 +38,7 @@ class Stores:
     serving: AsyncStore
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def new_stores(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[], Stores]]:
     """A function that returns the stores of a fresh system on the same server."""
     made: list[AsyncStore] = []
@@ -48,7 +48,7 @@ async def new_stores(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[
             memory = MemoryStore()
             stores = Stores(memory, AsyncMemoryStore(memory))
         else:
-            url = request.getfixturevalue("redis_url")
+            url = request.getfixturevalue("redis_url" if request.param == "redis" else "redis_cluster")
             settings = Settings.model_validate({"redis_url": url, "namespace": f"t-{uuid.uuid4().hex[:12]}"})
             stores = Stores(RedisStore(settings), AsyncRedisStore(settings, timeout_s=5))
         made.append(stores.serving)
