@@ -139,7 +139,7 @@ def test_from_the_request_to_the_learned_example_is_one_trace(
         serving = stack.enter_context(run_process("serving", settings))
         for flow in ("clean", "attribution", "learn"):
             stack.enter_context(run_process(f"flows.{flow}", settings))
-        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=10))
+        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=60))
         serving.wait_until(lambda: is_ready(client), PATIENCE)
         asked(client, "1" * 32, sampled="00")
         client.get("/v1/popular")  # of a share of 0

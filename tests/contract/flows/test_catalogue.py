@@ -43,7 +43,7 @@ class Items:
     def titles(self) -> dict[str, str]:
         return {name: item.title for name, item in self._store.scan_rows(CATALOGUE)}
 
-    def wait_for(self, expected: dict[str, str], timeout_s: float = 30.0) -> None:
+    def wait_for(self, expected: dict[str, str], timeout_s: float = 60.0) -> None:
         """Wait until the table is as expected."""
         begin = time.monotonic()
         while self.titles() != expected and time.monotonic() - begin < timeout_s:
@@ -60,7 +60,7 @@ def dead_letters(settings: Settings, n_letters: int) -> list[Message]:
     consumer = Consumer({"bootstrap.servers": settings.kafka_brokers, "group.id": "test"})
     consumer.assign([TopicPartition(REJECTED.full_name(settings), p, 0) for p in range(settings.partitions)])
     letters: list[Message] = []
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while len(letters) < n_letters and time.monotonic() < end:
         letters += consumer.consume(100, 0.2)
     return letters

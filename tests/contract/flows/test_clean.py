@@ -89,7 +89,7 @@ class Reader:
         self.messages += found
         return len(found)
 
-    def wait_for(self, n_messages: int, timeout_s: float = 30.0) -> list[Message]:
+    def wait_for(self, n_messages: int, timeout_s: float = 60.0) -> list[Message]:
         """Wait for that many; return all."""
         end = time.monotonic() + timeout_s
         while len(self.messages) < n_messages and time.monotonic() < end:
@@ -198,7 +198,6 @@ def test_a_late_event_is_kept(settings: Settings, kafka_io: Kafka, run_process: 
     assert_each_once(reader, [1, 2])
 
 
-@pytest.mark.timeout(180)
 def test_each_event_is_there_exactly_once_through_kills(
     settings: Settings, kafka_io: Kafka, run_process: RunProcess
 ) -> None:
@@ -266,7 +265,6 @@ def test_events_of_other_partitioners_and_keys_come_to_their_users_partition_onc
     assert all(len(found) == 1 for found in partitions.values())
 
 
-@pytest.mark.timeout(180)
 def test_processes_may_come_and_go_in_mid_stream(settings: Settings, kafka_io: Kafka, run_process: RunProcess) -> None:
     """R30: one process, two, one again."""
     n_events, chunk = 30_000, 500
@@ -286,14 +284,14 @@ def test_processes_may_come_and_go_in_mid_stream(settings: Settings, kafka_io: K
         play(n_events // 4)
         reader.wait_for(1)
         with run_process("flows.clean", second) as other:
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while other.log.read_text().count("cleans ") < 4 + 2 + 2 and time.monotonic() < end:
                 play(position + chunk if position + chunk < n_events // 2 else position)
                 reader.poll(0.1)
             play(n_events // 2)
             assert other.stop() == 0
         play(len(numbers))
-        reader.wait_for(n_events, timeout_s=40)
+        reader.wait_for(n_events, timeout_s=60)
         assert one.stop() == 0
     assert_each_once(reader, range(n_events))
     assert one.log.read_text().count("cleans ") >= 4 + 2 + 2 + 4, "one, each half, one again"
@@ -310,7 +308,7 @@ def test_a_second_process_of_the_same_instance_ends_the_first(
         with run_process("flows.clean", settings) as other:
             kafka_io.send([event(2)])
             reader.wait_for(2)
-            end = time.monotonic() + 30
+            end = time.monotonic() + 60
             while one.returncode is None and time.monotonic() < end:
                 kafka_io.send([event(1), event(2)])
                 reader.poll(0.2)

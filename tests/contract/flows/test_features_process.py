@@ -150,7 +150,7 @@ def test_emptied_redis_is_noticed_and_rebuilt_the_same(settings: Settings, run_p
         wait_until_applied(store, settings, process)
         before = items(store)
         empty(store, settings)
-        assert wait_until(lambda: process.returncode is not None, timedelta(seconds=15))
+        assert wait_until(lambda: process.returncode is not None, timedelta(seconds=60))
         assert process.returncode != 0
         assert "StateLostError" in process.log.read_text()
     assert applied(store) == {}

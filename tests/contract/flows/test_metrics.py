@@ -172,7 +172,6 @@ def narrow(expected: Found) -> Found:
     }
 
 
-@pytest.mark.timeout(180)
 def test_windows_are_what_the_messages_add_up_to(settings: Settings, metrics: Metrics, run_process: RunProcess) -> None:
     """R28: every family, width and cut; all windows close at the end."""
     play(metrics, range(600), every_ms=10_000)
@@ -206,7 +205,6 @@ def rejects(metrics: Metrics) -> Counter[str] | None:
     return total if total.total() == 5 else None
 
 
-@pytest.mark.timeout(180)
 def test_sums_are_exact_through_kills(settings: Settings, metrics: Metrics, run_process: RunProcess) -> None:
     """R23, R31; `freshet bench recovery` measures how soon it goes on."""
     for begin in range(0, 9000, 3000):

@@ -154,7 +154,7 @@ async def test_visits_go_on_when_the_api_is_away_and_stop_when_asked() -> None:
     while tally.failures < 3:
         await asyncio.sleep(0.01)
     stop.set()
-    await asyncio.wait_for(playing, 5)
+    await asyncio.wait_for(playing, 60)
     assert tally.lists == 0
 
 

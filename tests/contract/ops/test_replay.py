@@ -43,7 +43,7 @@ def consumed(settings: Settings, topic: Topic) -> list[confluent_kafka.Message]:
     )
     name = topic.full_name(settings)
     try:
-        partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
+        partitions = consumer.list_topics(name, timeout=60).topics[name].partitions
         consumer.assign([confluent_kafka.TopicPartition(name, p, confluent_kafka.OFFSET_BEGINNING) for p in partitions])
         messages: list[confluent_kafka.Message] = []
         n_ended = 0
@@ -143,9 +143,9 @@ def test_ctrl_c_ends_cleanly_with_what_was_sent(settings: Settings, dataset: Dat
         argv, env=environment(settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        assert wait_until(lambda: n_events_in(settings) >= 0.9 * N_EVENTS, timedelta(seconds=20))
+        assert wait_until(lambda: n_events_in(settings) >= 0.9 * N_EVENTS, timedelta(seconds=60))
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()

@@ -50,7 +50,7 @@ def test_changes_reach_each_worker_and_a_restart_ends_streams_whole(make_setting
     store.commit(changes)
     address = f"http://{settings.host}:{settings.port}"
     path = "/v1/users/u1/recommendations/live"
-    with httpx.Client(base_url=address, timeout=20) as client:
+    with httpx.Client(base_url=address, timeout=60) as client:
         with run_process("serving", settings) as process:
             process.wait_until(lambda: is_ready(client), _START)
             with client.stream("GET", path) as one, client.stream("GET", path) as two:
@@ -78,7 +78,7 @@ def test_changes_reach_each_worker_and_a_restart_ends_streams_whole(make_setting
         with run_process("serving", settings) as process:
             process.wait_until(lambda: is_ready(client), _START)
             with client.stream("GET", path, headers={"last-event-id": last}) as answer:
-                httpx.post(f"{address}/v1/users/u1/feedback", json={"item_id": "m20", "type": "hide"}, timeout=20)
+                httpx.post(f"{address}/v1/users/u1/feedback", json={"item_id": "m20", "type": "hide"}, timeout=60)
                 assert "m20" not in ids(next(lists(answer)))
 
 

@@ -26,11 +26,11 @@ N_CONNECTIONS = 16
 """Each is some worker's."""
 URL = "/v1/admin/models"
 _START = timedelta(seconds=60)
-_SOON = timedelta(seconds=20)
+_SOON = timedelta(seconds=60)
 
 
 def client_of(settings: Settings) -> httpx.Client:
-    return httpx.Client(base_url=f"http://{settings.host}:{settings.port}", timeout=10)
+    return httpx.Client(base_url=f"http://{settings.host}:{settings.port}", timeout=60)
 
 
 def is_ready(settings: Settings) -> bool:

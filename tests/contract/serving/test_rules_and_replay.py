@@ -43,7 +43,7 @@ def is_ready(settings: Settings) -> bool:
 
 
 def connections(settings: Settings, n: int) -> list[httpx.Client]:
-    return [httpx.Client(base_url=f"http://{settings.host}:{settings.port}", timeout=10) for _ in range(n)]
+    return [httpx.Client(base_url=f"http://{settings.host}:{settings.port}", timeout=60) for _ in range(n)]
 
 
 def shown(client: httpx.Client) -> set[str]:
@@ -69,11 +69,11 @@ def test_rules_hold_in_all_workers_and_outlive_a_restart(make_settings: MakeSett
         rules = {"blocks": [{"name": "recall", "items": sorted(blocked)}]}
         answer = clients[0].put(URL, json={"rules": rules, "version": 0, "note": "batch 12"})
         assert (answer.status_code, answer.json()["pending"]) == (200, 0)
-        wait_until(lambda: not any(shown(client) & blocked for client in clients), timedelta(seconds=10))
+        wait_until(lambda: not any(shown(client) & blocked for client in clients), timedelta(seconds=60))
         assert clients[1].get(URL).json()["rules"] == rules
         rolled_back = clients[2].post(f"{URL}/rollback", json={})
         assert (rolled_back.status_code, rolled_back.json()["version"]) == (200, 2)
-        wait_until(lambda: all(shown(client) & blocked for client in clients), timedelta(seconds=10))
+        wait_until(lambda: all(shown(client) & blocked for client in clients), timedelta(seconds=60))
         assert clients[3].post(f"{URL}/rollback", json={"to": 1}).status_code == 200
     with run_process("serving", settings) as process:
         process.wait_until(lambda: is_ready(settings), _START)
@@ -118,11 +118,11 @@ def test_arms_are_given_by_all_workers_and_outlive_a_restart(
             if first:
                 start_experiment(clients[0])
                 arm = {"ranking": "popularity"}
-                assert wait_until(lambda: all(arms(client) == arm for client in clients), timedelta(seconds=10))  # noqa: B023
+                assert wait_until(lambda: all(arms(client) == arm for client in clients), timedelta(seconds=60))  # noqa: B023
                 continue
             assert all(arms(client) == {"ranking": "popularity"} for client in clients)
             assert clients[1].post(f"{EXPERIMENTS}/ranking/stop", json={"reason": "enough"}).status_code == 200
-            assert wait_until(lambda: not any(arms(client) for client in clients), timedelta(seconds=10))  # noqa: B023
+            assert wait_until(lambda: not any(arms(client) for client in clients), timedelta(seconds=60))  # noqa: B023
 
 
 def test_a_list_is_found_in_kafka_by_its_id(make_settings: MakeSettings, run_process: RunProcess) -> None:

@@ -41,7 +41,7 @@ def serve(run_process: Any) -> Serve:
     def running(settings: Settings) -> Iterator[httpx.Client]:
         with (
             run_process("serving", settings) as process,
-            httpx.Client(base_url=f"http://{settings.host}:{settings.port}", timeout=10) as client,
+            httpx.Client(base_url=f"http://{settings.host}:{settings.port}", timeout=60) as client,
         ):
             process.wait_until(lambda: is_ready(client), _START)
             yield client
@@ -144,7 +144,7 @@ def test_a_slow_sender_of_too_much_is_answered_and_not_cut_off(settings: Setting
     """An answer before the body is read would reach the sender as a reset connection."""
     part = b"x" * 500_000
     head = f"POST /v1/events HTTP/1.1\r\nhost: freshet\r\nconnection: close\r\ncontent-length: {6 * len(part)}\r\n\r\n"
-    with serve(settings), socket.create_connection((settings.host, settings.port), timeout=10) as sender:
+    with serve(settings), socket.create_connection((settings.host, settings.port), timeout=60) as sender:
         sender.sendall(head.encode())
         for _ in range(6):
             sender.sendall(part)

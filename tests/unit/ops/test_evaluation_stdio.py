@@ -286,7 +286,6 @@ def process() -> Iterator["subprocess.Popen[bytes]"]:
             child.kill()
 
 
-@pytest.mark.timeout(120)
 def test_sigterm_ends_it_cleanly(process: "subprocess.Popen[bytes]") -> None:
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate()
@@ -294,13 +293,11 @@ def test_sigterm_ends_it_cleanly(process: "subprocess.Popen[bytes]") -> None:
     assert b"Traceback" not in err
 
 
-@pytest.mark.timeout(120)
 def test_the_end_of_the_input_ends_it_also_without_a_last_newline(process: "subprocess.Popen[bytes]") -> None:
     out, err = process.communicate(b'{"op":"observe","user":"u","item":"a","t":8}\n' + RECOMMEND)
     assert (process.returncode, out, err) == (0, b'{"items":["a"]}\n', b"")
 
 
-@pytest.mark.timeout(120)
 def test_a_reader_that_goes_away_ends_it_cleanly(process: "subprocess.Popen[bytes]") -> None:
     assert process.stdin is not None
     assert process.stdout is not None

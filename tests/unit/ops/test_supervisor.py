@@ -20,7 +20,7 @@ from ops.stack.home import Home, Ports
 from ops.stack.supervisor import configuration
 from state.settings import Settings
 
-_SOON = timedelta(seconds=5)
+_SOON = timedelta(seconds=60)
 ALL = [
     parts.redis(["redis-server", "redis.conf"]),
     parts.broker(["java", "-Dname=100%", "kafka.Kafka", "a file"]),
