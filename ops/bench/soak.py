@@ -196,7 +196,6 @@ class _Sampler:
         """Set when it cannot go on: its error is raised at the end."""
         self._settings = settings
         self._console = console
-        self._pids = pids(settings)
         self._done = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -234,7 +233,7 @@ class _Sampler:
             lags = progress.lags(flow, time.time())
             samples.waited_s.setdefault(flow.name, []).append(max((lag.seconds for lag in lags), default=0.0))
             samples.events.setdefault(flow.name, []).append(sum(lag.events for lag in lags))
-        for part, pid in self._pids.items():
+        for part, pid in pids(self._settings).items():
             samples.rss.setdefault(part, []).append(usage(pid)[0])
 
     def _say(self, seconds: float) -> None:
