@@ -7,6 +7,7 @@ PLACES = {
     "rules": "now, in all their versions; only by `DELETE /v1/users/{id}`",
     "profile, sessions, feedback": "when the flow `features` has read the erasure, within seconds",
     "models": "when the flow `learn` has read the erasure, within seconds",
+    "interrupted backfills": "when the flow `learn` has read the erasure: all that was kept on its machine",
     "training examples": "none are made any more when the flow `attribution` has read the erasure, within seconds",
     "experiments": "when the flow `experiments` has read the erasure, within seconds",
     "lake": "when the flow `lake` has no other rows to write, after some two minutes",

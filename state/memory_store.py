@@ -53,6 +53,13 @@ class MemoryStore:
         for name, value in sorted(rows.items(), key=lambda row: (table.bucket(row[0]), row[0])):
             yield name, table.codec.decode(name, value)
 
+    def scan_entries(self, entry: Entry[T]) -> Iterator[tuple[str, T]]:
+        """Yield the id and value of every one of an entry."""
+        prefix, suffix = entry.pattern.split("{id}")
+        for key, value in self._entries.items():
+            if key.startswith(prefix) and key.endswith(suffix):
+                yield key.removeprefix(prefix).removesuffix(suffix), entry.decode(value)
+
     def watermarks(self, flow: str) -> dict[tuple[str, int], Watermark]:
         return dict(self._watermarks.get(flow, {}))
 

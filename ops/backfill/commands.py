@@ -9,8 +9,9 @@ import typer
 from ops.admin import Json, Note, Url
 
 if TYPE_CHECKING:
+    from online_models.boosting import TreeParameters
     from ops.backfill.running import Request
-    from ops.backfill.training import Training
+    from ops.backfill.training import Parameters, Training
     from state.artifacts import Artifact
     from state.settings import Settings
 
@@ -31,6 +32,8 @@ Examples:
   freshet backfill --from kafka --since 2026-11-01 --params learning_rate=0.003 --params n_replayed=5 --promote
 
   freshet backfill --model trees --params n_trees=500 --params max_lists=50000
+
+  freshet backfill --from kafka --params learning_rate=0.003 --take-over
 
   while freshet backfill --on-drift --promote; do :; done
 """
@@ -53,9 +56,13 @@ def backfill(
         float, typer.Option(min=0.01, max=0.9, help="Share of the time, the last, that is judged first.")
     ] = 0.2,
     promote: Annotated[bool, typer.Option(help="Let it rank, unless it is worse than what does.")] = False,
-    force: Annotated[bool, typer.Option(help="Let it rank even if it is worse.")] = False,
+    force: Annotated[bool, typer.Option(help="Let it rank, or take over, even if it is worse.")] = False,
     on_drift: Annotated[
         bool, typer.Option("--on-drift", help="Wait for the next alarm of drift, then begin. See docs/models.md.")
+    ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Let the live learner go on from it, unless it is worse than what ranks."),
     ] = False,
     restart: Annotated[bool, typer.Option(help="Begin again, whatever an interrupted run has kept.")] = False,
     note: Note = "",
@@ -69,17 +76,12 @@ def backfill(
         raise typer.BadParameter(f"expected lake or kafka, got {source!r}", param_hint="--from")
     from online_models.revision import revision
     from ops.backfill.running import Request, forget
-    from ops.backfill.training import MODELS, parsed
     from ops.stack.home import local_settings
+    from state.kept_runs import folder_of
 
-    if model not in MODELS:
-        raise typer.BadParameter(f"expected one of {', '.join(MODELS)}, got {model!r}", param_hint="--model")
-    if model == "trees":
-        _check_library()
-    try:
-        parameters = parsed(params or [], model)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--params") from None
+    parameters = _parameters(model, params or [])
+    if take_over:
+        _check_take_over(parameters, since, until)
     request = Request(
         source=source,
         since_ms=_ms(since, "--since"),
@@ -89,7 +91,7 @@ def backfill(
         code=revision(),
     )
     settings = local_settings()
-    folder = settings.home / "backfill"
+    folder = folder_of(settings)
     if restart:
         forget(request, folder)
     os.nice(_NICE)  # what is live goes first
@@ -97,8 +99,24 @@ def backfill(
         note = note or f"drift: {_awaited(settings)}"
     training, artifact = _learned(request, settings, folder, note, as_json)
     _tell(training, artifact, as_json)
-    if promote or force:
-        _promote(artifact, training.held_out.objection(), force, note, url)
+    objection = training.held_out.objection()
+    if take_over:
+        _take_over(training, objection, force, settings)
+    if promote or (force and not take_over):
+        _promote(artifact, objection, force, note, url)
+
+
+def _parameters(model: str, params: list[str]) -> "Parameters | TreeParameters":
+    from ops.backfill.training import MODELS, parsed
+
+    if model not in MODELS:
+        raise typer.BadParameter(f"expected one of {', '.join(MODELS)}, got {model!r}", param_hint="--model")
+    if model == "trees":
+        _check_library()
+    try:
+        return parsed(params, model)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--params") from None
 
 
 def _check_library() -> None:
@@ -194,6 +212,29 @@ def _tell(training: "Training", artifact: "Artifact", as_json: bool) -> None:
     if manifest.metrics:
         console.print(metrics_table(manifest.metrics, manifest.beside))
     console.print(f"worse than what ranks: {objection}" if objection else "not worse than what ranks", highlight=False)
+
+
+def _check_take_over(parameters: "Parameters | TreeParameters", since: str | None, until: str | None) -> None:
+    from ops.backfill.taking_over import CannotTakeOverError, check
+
+    try:
+        check(parameters, since is not None, until is not None)
+    except CannotTakeOverError as error:
+        raise typer.BadParameter(str(error), param_hint="--take-over") from None
+
+
+def _take_over(training: "Training", objection: str | None, force: bool, settings: "Settings") -> None:
+    from ops.backfill.taking_over import take_over_redis
+    from state.store import StateLostError, StoreUnavailableError
+
+    if objection is not None and not force:
+        typer.echo(f"it does not take over: {objection}. --force lets it all the same.", err=True)
+        return
+    try:
+        take_over_redis(training, settings)
+    except (StateLostError, StoreUnavailableError) as error:
+        _fail(f"the live learner's state was not replaced: {error}")
+    typer.echo("the live learner goes on from it", err=True)
 
 
 def _promote(artifact: "Artifact", objection: str | None, force: bool, note: str, url: str | None) -> None:

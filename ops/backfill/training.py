@@ -18,7 +18,7 @@ from online_models.learner import Learner
 from online_models.outcomes import INTERACTIONS, is_positive
 from online_models.ranking import Ranking
 from online_models.trees import TreeScorer
-from ops.backfill.sources import Message
+from ops.backfill.sources import Message, Where
 from state.entries import CATALOGUE, LEARNER_USER
 from state.memory_store import MemoryStore
 from state.records import CleanEvent, Example, Item
@@ -93,12 +93,15 @@ class Training:
         self.held_out = HeldOut()
         self.n_served_by_others = 0
         """Held-out lists of which it is not logged what the live model thought: its weights of now are asked."""
+        self.stream_ts: dict[Where, int] = {}
+        """Of what was taken, by topic and partition."""
         self._run: list[CleanEvent] = []
         self._served: dict[str, list[float]] = {}
 
     def take(self, message: Message) -> None:
         """Learn one message of the log; judge first, in the held-out part."""
         record = message.record
+        self.stream_ts[message.where] = message.stream_ts
         if not self.plan.since_ms <= record.ts < self.plan.until_ms:
             return
         judging = message.stream_ts >= self.plan.held_out_ms

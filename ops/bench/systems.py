@@ -13,12 +13,12 @@ from rich.console import Console
 from ops.bench import ceiling
 from ops.bench.api import BenchError
 from ops.lag import behind
-from ops.stack import status as stack_status
 from ops.stack.children import Child, environment, free_ports, wait_until
 from ops.stack.display import Display
 from ops.stack.home import Home
 from ops.stack.parts import FLOWS
 from ops.stack.start import start, stop
+from ops.stack.supervisor import Supervisor
 from state.settings import Settings
 
 _START = timedelta(seconds=30)
@@ -51,13 +51,13 @@ def own_system(
 
 def pids(settings: Settings) -> dict[str, int]:
     """Return the process id of each part that runs here."""
-    found = stack_status.status(Home.of(settings), settings)
-    return {part.name: part.pid for part in found.parts if part.pid is not None}
+    found = Supervisor(Home.of(settings)).processes()
+    return {name: process.pid for name, process in found.items() if process.pid is not None}
 
 
 def restarts(settings: Settings) -> int:
     """Return how often parts that run here were started again."""
-    return sum(part.restarts for part in stack_status.status(Home.of(settings), settings).parts)
+    return sum(process.restarts for process in Supervisor(Home.of(settings)).processes().values())
 
 
 def everything_caught_up(settings: Settings, within: timedelta) -> None:

@@ -20,6 +20,9 @@ def register(app: typer.Typer) -> None:
     )
     life.register(experiments)
     experiments.command("analyze", epilog="Example: freshet experiments analyze ranking --html report.html")(analyze)
+    experiments.command("estimate", epilog="Example: freshet experiments estimate --exploration 0 --exploration 0.2")(
+        estimate
+    )
     experiments.command(
         "plan", epilog="Example: freshet experiments plan --rate 0.12 --lift 0.05 --lists 8 --users-per-day 20000"
     )(plan)
@@ -89,6 +92,57 @@ def analyze(
         report.write_html(found, html)
     if found.mismatch:
         raise typer.Exit(3)
+
+
+def estimate(
+    exploration: Annotated[list[float], typer.Option(help="A share of places; several times for several.")],
+    surface: Annotated[str | None, typer.Option(help="Only its lists.", show_default=False)] = None,
+    alpha: Annotated[float, typer.Option(help="Intervals miss the truth so often.")] = 0.05,
+    since: Annotated[str | None, typer.Option(help="Only this date (2026-11-24) and later.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only up to this date.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what lists would have got under other shares of exploration, before an arm has them.
+
+    From the propensities and outcomes in the lake, by three estimators; intervals are for one look, over users.
+    """
+    import json
+
+    from rich import get_console
+    from rich.table import Table
+
+    from online_models.experiments.off_policy import NoSupportError
+    from ops.experiments import estimating
+    from ops.lake.query import LakeError, opened
+    from ops.stack.home import local_settings
+
+    if not all(0.0 <= share <= 1.0 for share in exploration):
+        raise typer.BadParameter("expected shares from 0 to 1", param_hint="--exploration")
+    if not 0.0 < alpha < 0.5:
+        raise typer.BadParameter(f"expected a number between 0 and 0.5, got {alpha}", param_hint="--alpha")
+    try:
+        with opened(local_settings(), since, until) as lake:
+            places = estimating.places(lake, surface)
+        found = [estimating.estimate(places, share, alpha) for share in exploration]
+    except (LakeError, estimating.NothingExploredError, NoSupportError) as error:
+        typer.echo(f"freshet: {error}", err=True)
+        raise typer.Exit(1) from error
+    n, n_tried, seen = len(places.rewards), int(places.tried.sum()), float(places.rewards.mean())
+    if as_json:
+        estimates = [
+            {"exploration": of.share} | {name: getattr(of, name).__dict__ for name in ("ips", "snips", "dr")}
+            for of in found
+        ]
+        typer.echo(json.dumps({"places": n, "tried": n_tried, "seen": seen, "estimates": estimates}))
+        return
+    console = get_console()
+    console.print(f"{n:,} places, {n_tried:,} with an item that was tried out: {seen:.4g} positives each")
+    table = Table("exploration", "by", "positives per place", f"{1 - alpha:.0%} interval", "worth of places", box=None)
+    for of in found:
+        for name, value in (("IPS", of.ips), ("SNIPS", of.snips), ("DR", of.dr)):
+            bounds = f"{value.low:.4g} to {value.high:.4g}"
+            table.add_row(f"{of.share:g}", name, f"{value.value:.4g}", bounds, f"{value.effective_n:,.0f}")
+    console.print(table)
 
 
 def plan(

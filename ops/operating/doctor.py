@@ -7,12 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import psutil
 import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from ops.lag import NotCaughtUpError, PartitionLag, lags
-from ops.operating import findings
+from ops.operating import findings, kafka_version
 from ops.operating.findings import Finding, TopicFacts
 from ops.stack import kafka
 from ops.stack.children import is_free, wait_until
@@ -77,6 +78,16 @@ def _of_kafka(client: "AdminClient", settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "kafka", "ok", f"{n_brokers} brokers at {settings.kafka_brokers}, controller {metadata.controller_id}"
     )
+    some = next(iter(metadata.brokers.values()))
+    try:
+        yield findings.of_kafka_version(kafka_version.ask(some.host, some.port, _ANSWER.total_seconds()))
+    except (OSError, ValueError) as error:
+        yield Finding(
+            "kafka version",
+            "warning",
+            f"{some.host}:{some.port} does not tell: {error}",
+            "It is asked without TLS; kafka-broker-api-versions.sh tells, too.",
+        )
     brokers = [ConfigResource(ResourceType.BROKER, str(broker)) for broker in metadata.brokers]
     present = {topic: metadata.topics.get(topic.full_name(settings)) for topic in topics.ALL}
     named = {
@@ -203,6 +214,8 @@ def _of_machine(settings: Settings) -> Iterator[Finding]:
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         usage = shutil.disk_usage(there)
         yield findings.of_disk(str(folder), usage.free, usage.total)
+    memory = psutil.virtual_memory()
+    yield findings.of_memory(memory.available, memory.total)
     yield _of_port(settings)
     try:
         ring(settings)

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from ops.lag import PartitionLag
+from ops.operating.kafka_version import JOIN_GROUP, METADATA, TXN_OFFSET_COMMIT, KafkaVersion
 from ops.stack import kafka
 from state.settings import Settings
 from state.topics import Topic
@@ -22,6 +23,10 @@ _MIN_FREE_SHARE = 0.1
 _SKEW_S, _MAX_SKEW_S = 1.0, 60.0
 """Events more than five minutes ahead of the broker's clock are refused; recency is told in seconds."""
 _SLOW_S = 60.0
+_NEEDED = {JOIN_GROUP: (5, "static members of groups"), TXN_OFFSET_COMMIT: (3, "transactions of group members")}
+"""Request -> the version that flows need of it, and for what; both are there since Kafka 2.5."""
+_SUPPORTED_METADATA = 4
+"""Of Kafka 3.3, the first with KRaft for production."""
 _SESSION_MS, _TRANSACTION_MS = 6000, 10_000
 """What flows ask of a broker: `flows.clean`, `flows.common.quix`."""
 
@@ -82,6 +87,37 @@ def of_topic(topic: Topic, facts: TopicFacts | None, settings: Settings, n_broke
     return Finding(check, "ok", f"{facts.n_partitions} partitions, {facts.n_replicas} replicas")
 
 
+def of_kafka_version(version: KafkaVersion) -> Finding:
+    """Judge what a broker can do."""
+    check = "kafka version"
+    missing = [what for request, (needed, what) in _NEEDED.items() if version.newest.get(request, -1) < needed]
+    if missing:
+        return Finding(
+            check, "failed", f"{version}; it lacks {', '.join(missing)}", "Freshet needs Kafka 2.5 or later."
+        )
+    if version.features.get(METADATA, 0) < _SUPPORTED_METADATA:
+        return Finding(
+            check,
+            "warning",
+            str(version),
+            "Freshet is tested with KRaft, Kafka 4: upgrade, then kafka-features.sh upgrade --release-version.",
+        )
+    return Finding(check, "ok", str(version))
+
+
+def of_memory(available: int, total: int) -> Finding:
+    """Judge the memory of this machine."""
+    found = f"{available >> 20} of {total >> 20} MiB available"
+    if available < _MIN_FREE_BYTES or available < _MIN_FREE_SHARE * total:
+        return Finding(
+            "memory",
+            "warning",
+            found,
+            "When it is out, the system kills the largest process: docs/capacity.md tells what each takes.",
+        )
+    return Finding("memory", "ok", found)
+
+
 def of_broker(broker: int, config: Mapping[str, str]) -> Finding:
     """Judge a broker's limits."""
     check = f"broker {broker}"
@@ -126,6 +162,19 @@ def of_flow(
             "failed",
             f"stands still: {behind}",
             "freshet status tells whether it runs; its log tells why it does not, or what it waits for.",
+        )
+    still = [
+        f"{now.topic}[{now.partition}]"
+        for then, now in zip(before, after, strict=False)
+        if now.events and now.seconds > max(_SLOW_S, gathers_s) and then.position == now.position
+    ]
+    if still:
+        return Finding(
+            check,
+            "warning",
+            f"no progress in {', '.join(still)}: {behind}",
+            "If it stays so, its processes do not cover all partitions: FRESHET_FLOW_PROCESSES must be how many run, "
+            "each with a FRESHET_FLOW_INDEX of its own.",
         )
     if seconds > _SLOW_S:
         return Finding(

@@ -80,6 +80,9 @@ def test_the_doctor_finds_what_is_wrong(settings: Settings) -> None:
     store.commit(changes)
     found = {finding.check: finding for finding in examine(settings, timedelta(0))}
     assert found["kafka"].level == "ok"
+    assert found["kafka version"].level == "ok"
+    assert "metadata.version" in found["kafka version"].found
+    assert "available" in found["memory"].found
     assert {finding.level for name, finding in found.items() if name.startswith("topic")} == {"ok"}
     assert {finding.level for name, finding in found.items() if name.startswith(("redis", "clock"))} == {"ok"}
     assert found["state format"].level == "ok"

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pytest
 
 from ops.lag import PartitionLag
-from ops.operating import findings
+from ops.operating import findings, kafka_version
 from ops.operating.findings import Finding, TopicFacts
+from ops.operating.kafka_version import KafkaVersion
 from ops.stack import kafka
 from state.settings import Settings
 from state.topics import ALL, EVENTS, ITEMS, METRICS, Topic
@@ -85,6 +86,48 @@ def test_a_flow_is_judged_by_whether_it_moves(
     assert finding.level == level
     assert found in finding.found
     assert (finding.remedy is None) == (level == "ok")
+
+
+def test_a_partition_that_nobody_reads_is_told_though_the_flow_moves_on() -> None:
+    """R30: one of a fixed number of processes is missing."""
+
+    def of(*positions: int, seconds: float = 90) -> list[PartitionLag]:
+        return [PartitionLag("learn", "clean", p, at, 100, 100 - at, seconds, None) for p, at in enumerate(positions)]
+
+    finding = findings.of_flow("features", of(5, 7), of(9, 7))
+    assert (finding.level, "clean[1]" in finding.found) == ("warning", True)
+    assert "no progress" not in findings.of_flow("features", of(5, 7), of(9, 8)).found
+    assert findings.of_flow("features", of(5, 7, seconds=5), of(9, 7, seconds=5)).level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "found"),
+    [
+        (KafkaVersion({11: 9, 28: 5}, {"metadata.version": 27}), "ok", "4.1 or later: metadata.version 27"),
+        (KafkaVersion({11: 9, 28: 5}, {"metadata.version": 14}), "ok", "3.6: "),
+        (KafkaVersion({11: 7, 28: 3}, {}), "warning", "before 3.3"),
+        (KafkaVersion({11: 4, 28: 5}, {}), "failed", "static members"),
+        (KafkaVersion({11: 5, 28: 2}, {}), "failed", "transactions"),
+    ],
+)
+def test_a_kafka_that_is_too_old_is_told(version: KafkaVersion, level: str, found: str) -> None:
+    """R28"""
+    finding = findings.of_kafka_version(version)
+    assert (finding.level, found in finding.found) == (level, True)
+    assert (finding.remedy is None) == (level == "ok")
+
+
+@pytest.mark.parametrize("told", [b"", b"\0\0\0\1", b"\0\0\0\1\0\x23", b"HTTP/1.1 400 Bad Request"])
+def test_what_is_no_answer_of_a_broker_is_refused(told: bytes) -> None:
+    """R28"""
+    with pytest.raises(ValueError, match=r"not an answer|older than|error"):
+        kafka_version.parse(told)
+
+
+def test_little_memory_is_told() -> None:
+    """R28"""
+    gib = 1 << 30
+    assert [findings.of_memory(free, 16 * gib).level for free in (8 * gib, gib)] == ["ok", "warning"]
 
 
 def test_a_flow_that_gathers_is_blamed_only_when_it_takes_too_long() -> None:
