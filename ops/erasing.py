@@ -117,6 +117,7 @@ def checks(settings: "Settings", user: str) -> dict[str, Callable[[], bool]]:
     from flows.lake.store import count_of_user
     from flows.lake.tables import TABLES
     from state.entries import LEARNER_USER, USER_PROFILE, USER_VECTOR
+    from state.kept_runs import SUFFIX, folder_of
     from state.redis_store import RedisStore
 
     store = RedisStore(settings)
@@ -131,7 +132,10 @@ def checks(settings: "Settings", user: str) -> dict[str, Callable[[], bool]]:
     def lake() -> bool:
         return any(count_of_user(settings.lake_root, table, user) for table in TABLES if table.of_user)
 
-    return {"profile, sessions, feedback": profile, "models": models, "lake": lake}
+    def backfills() -> bool:
+        return any(folder_of(settings).glob(f"*{SUFFIX}"))
+
+    return {"profile, sessions, feedback": profile, "models": models, "lake": lake, "interrupted backfills": backfills}
 
 
 def _wait(places: "dict[str, Callable[[], bool]]", wait_s: float, console: "Console") -> set[str]:

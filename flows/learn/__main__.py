@@ -4,6 +4,7 @@ One process: a model has one writer.
 """
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import bytewax.operators as op
@@ -20,6 +21,7 @@ from flows.common.traces import flow_traces, traced
 from flows.learn.learning import LearningState
 from online_models.learner import Learner
 from online_models.warm_up import warm_up
+from state import kept_runs
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.topics import CLEAN, EXAMPLES, ITEMS
@@ -50,7 +52,8 @@ def main() -> None:
     log.info("kernels are ready after %.1f s", warm_up())
     learner = Learner(organic_share=settings.learn_organic_share, replay_share=settings.learn_replay_share)
     store, teller = RedisStore(settings), KafkaTeller(settings, FLOW)
-    state = LearningState(store, FLOW, learner, drifting=_drifting(settings, store, teller))
+    erase_kept_runs = partial(kept_runs.erase, kept_runs.folder_of(settings))
+    state = LearningState(store, FLOW, learner, drifting=_drifting(settings, store, teller), on_erase=erase_kept_runs)
     source = KafkaSource(settings, FLOW, {ITEMS: None, CLEAN: None, EXAMPLES: None}, stopping, start=state.start())
     try:
         run(build_flow(source, traced(state, flow_traces(settings, FLOW))), settings)

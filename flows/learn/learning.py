@@ -13,7 +13,7 @@ from state.entries import LEARNER_USER
 from state.records import CleanEvent, Example, Watermark
 from state.store import Changes, Store, check_expected
 from state.topics import CLEAN, EXAMPLES, ITEMS
-from state.validation import InvalidInputError, parse_item
+from state.validation import ERASE, InvalidInputError, parse_item
 
 if TYPE_CHECKING:
     from flows.learn.drifting import Drifting
@@ -39,6 +39,8 @@ class LearningState:
         Wall clock in seconds.
     drifting
         Looks at each labelled list before it is learned.
+    on_erase
+        Called when users were erased.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class LearningState:
         learner: Learner,
         clock: Callable[[], float] = time.time,
         drifting: "Drifting | None" = None,
+        on_erase: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._flow = flow
         self._clock = clock
         self._drifting = drifting
+        self._on_erase = on_erase
         self.learner = learner
         self._decode_event = msgspec.msgpack.Decoder(CleanEvent).decode
         self._decode_example = msgspec.msgpack.Decoder(Example).decode
@@ -84,6 +88,8 @@ class LearningState:
             rows = self._store.get_many(LEARNER_USER, missing)
             self.learner.restore_users(dict(zip(missing, rows, strict=True)))
         self.learner.learn_events(events)
+        if any(event.type == ERASE for event in events):
+            self._on_erase()
         return max((event.ts for event in events), default=0)
 
     def _learn_examples(self, batch: KafkaBatch) -> int:

@@ -77,6 +77,7 @@ def backfill(
     from online_models.revision import revision
     from ops.backfill.running import Request, forget
     from ops.stack.home import local_settings
+    from state.kept_runs import folder_of
 
     parameters = _parameters(model, params or [])
     if take_over:
@@ -90,7 +91,7 @@ def backfill(
         code=revision(),
     )
     settings = local_settings()
-    folder = settings.home / "backfill"
+    folder = folder_of(settings)
     if restart:
         forget(request, folder)
     os.nice(_NICE)  # what is live goes first

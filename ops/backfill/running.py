@@ -14,6 +14,7 @@ from online_models.boosting import TreeParameters
 from online_models.ranking import Ranking
 from ops.backfill.sources import Log, Where, merged
 from ops.backfill.training import Parameters, Plan, Training, store_of
+from state import kept_runs
 from state.memory_store import MemoryStore
 
 _KEEP_EVERY_S = 20.0
@@ -46,7 +47,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
     def path(self, folder: Path) -> Path:
         """Return where a run of this request keeps its state."""
-        return folder / f"{sha256(msgspec.json.encode(self)).hexdigest()[:16]}.run"
+        return folder / f"{sha256(msgspec.json.encode(self)).hexdigest()[:16]}{kept_runs.SUFFIX}"
 
 
 class _Kept(Struct, array_like=True, frozen=True):
@@ -91,6 +92,8 @@ def run(
     What an interrupted run of the same request has kept in `folder` is gone on with.
     """
     path = request.path(folder)
+    folder.mkdir(parents=True, exist_ok=True)  # it is there before anything is kept: an erasure looks for it
+    mark = kept_runs.mark(folder)
     bounds = {where: begin for where, (begin, _) in log.bounds().items()}
     kept = _read(path)
     if kept is None:
@@ -109,9 +112,8 @@ def run(
             progress(n_messages, total)
             due = time.monotonic() - kept_at > _KEEP_EVERY_S
             if training.may_pause(message) and (due or stop.is_set()):
-                _keep(
-                    path, _Kept(plan, {_text(where): at for where, at in begins.items()}, n_messages, training.dump())
-                )
+                positions = {_text(where): at for where, at in begins.items()}
+                _keep(path, _Kept(plan, positions, n_messages, training.dump()), mark)
                 kept_at = time.monotonic()
             if stop.is_set():
                 raise InterruptedRunError(f"after {n_messages} of {total} messages")
@@ -137,11 +139,15 @@ def _read(path: Path) -> _Kept | None:
         raise KeptRunError(f"{path} is damaged ({error}); --restart begins again") from error
 
 
-def _keep(path: Path, kept: _Kept) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _keep(path: Path, kept: _Kept, mark: int) -> None:
+    """Write, unless somebody was erased since `mark`: then only a run that begins anew may keep anything."""
+    if kept_runs.mark(path.parent) != mark:
+        return
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_bytes(msgspec.msgpack.encode(kept))
     partial.replace(path)
+    if kept_runs.mark(path.parent) != mark:
+        path.unlink(missing_ok=True)
 
 
 def _text(where: Where) -> str:

@@ -1,27 +1,34 @@
 """Backfill: the same from the same log, over interruptions, and judged before it is learned (R19)."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from flows.common.batches import KafkaBatch
+from flows.learn.learning import LearningState
 from online_models.boosting import TreeParameters
 from online_models.engine import inputs
 from online_models.engine.defaults import default_weights
 from online_models.engine.listwise import ListwiseRanker
+from online_models.learner import Learner
 from online_models.ranking import Ranking
 from ops.backfill.registering import artifact_of, live_ranking
 from ops.backfill.running import InterruptedRunError, KeptRunError, NothingToLearnError, forget, run
 from ops.backfill.sources import merged
 from ops.backfill.training import Parameters, Training, parsed
+from state import kept_runs
 from state.artifacts import decode, encode
 from state.control import MODELS, ControlDocument
 from state.entries import CONTROL, MODEL
 from state.memory_store import MemoryStore
 from state.models import Models
-from state.records import BlobRow
+from state.records import BlobRow, CleanEvent
 from state.registry import Registry
 from state.store import Changes
+from state.validation import ERASE
 from tests.unit.online_models.artifacts import an_artifact
 from tests.unit.online_models.boosted import needs_lightgbm
 from tests.unit.ops.backfill.log import START_MS, STEP_MS, FakeLog, a_request
@@ -74,6 +81,35 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path: Path, monkeypatch:
     forget(a_request(), tmp_path)
     assert not list(tmp_path.glob("*.run"))
     assert learned(tmp_path, grown).learner.counts.events == 550
+
+
+def test_an_erasure_removes_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R27: kept runs hold histories. One that is under way keeps nothing any more; the next begins anew."""
+    monkeypatch.setattr("ops.backfill.running._LOOK_EVERY", 1)
+
+    def interrupted(at: int, meanwhile: Callable[[], None] = lambda: None) -> list[Path]:
+        stop = threading.Event()
+
+        def progress(done: int, total: int) -> None:
+            if done == at:
+                meanwhile()
+                stop.set()
+
+        with pytest.raises(InterruptedRunError):
+            run(a_request(), FakeLog(), LIVE, tmp_path, stop, progress)
+        return list(tmp_path.glob("*.run"))
+
+    assert len(interrupted(100)) == 1
+    learning = LearningState(MemoryStore(), "learn", Learner(), on_erase=lambda: kept_runs.erase(tmp_path))
+    for k, kind in enumerate(("click", ERASE)):
+        assert len(list(tmp_path.glob("*.run"))) == 1
+        event = msgspec.msgpack.encode(CleanEvent(f"e{k}", kind, "u1", None, START_MS))
+        learning.apply(KafkaBatch("clean", 0, [k], [None], [event], [0], k + 1))
+    assert list(tmp_path.glob("*.run")) == []
+    assert interrupted(120, lambda: kept_runs.erase(tmp_path)) == []
+    assert len(interrupted(140)) == 1
+    kept_runs.erase(tmp_path / "never")
+    assert not (tmp_path / "never").exists()
 
 
 def test_lists_are_judged_before_they_are_learned(tmp_path: Path) -> None:
