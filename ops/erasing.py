@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from state.records import Event
     from state.settings import Settings
 
+DOCUMENTS = "rules, experiments' overrides"
 _POLL = timedelta(seconds=0.5)
+_TIMEOUT_S = 30.0
 _INTERRUPTED = 130
 
 
@@ -34,18 +36,17 @@ def erase_command(
     from rich.table import Table
 
     from ops.stack.home import local_settings
-    from ops.traffic.sending import KafkaSender, SendingError
     from state.erasure import PLACES
     from state.store import StoreUnavailableError
 
     console = Console()
     settings = local_settings()
+    event = erasure(user)
     places = checks(settings, user)
     try:
-        with KafkaSender(settings) as sender:
-            sender.event(erasure(user))
+        in_documents = _send(settings, event)
         left = _wait(places, wait, console)
-    except (SendingError, StoreUnavailableError) as error:
+    except (ErasureError, StoreUnavailableError) as error:
         console.print(f"[red]Not erased:[/red] {error}. Is Freshet running? freshet status tells.", highlight=False)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
@@ -53,11 +54,45 @@ def erase_command(
     table = Table("place", "", box=None)
     for place in places:
         table.add_row(place, "[red]still knows the user[/red]" if place in left else "gone")
-    for place in ("rules", "Kafka", "dead letters"):
+    table.add_row(DOCUMENTS, "gone" if in_documents is None else f"[red]{in_documents}[/red]")
+    for place in ("Kafka", "dead letters"):
         table.add_row(place, PLACES[place])
     console.print(table)
-    if left:
+    if left or in_documents is not None:
         raise typer.Exit(1)
+
+
+class ErasureError(Exception):
+    """The erasure could not be told to anybody."""
+
+
+def _send(settings: "Settings", event: "Event") -> str | None:
+    """Erase by the API; where it does not answer, put the event into the log. Return what documents may still hold.
+
+    Raise `ErasureError` when neither can be had, or when the API refuses.
+    """
+    from urllib.parse import quote
+
+    import httpx
+
+    from ops.http_client import authorization
+    from ops.stack.status import address
+    from ops.traffic.sending import KafkaSender, SendingError
+
+    try:
+        url = f"{address(settings)}/v1/users/{quote(event.user_id, safe='')}"
+        answer = httpx.delete(url, headers=authorization(), timeout=_TIMEOUT_S)
+    except httpx.HTTPError:
+        try:
+            with KafkaSender(settings) as sender:
+                sender.event(event)
+        except SendingError as error:
+            raise ErasureError(str(error)) from error
+        return "may still name the user: erase again when the API answers"
+    if answer.is_error:
+        raise ErasureError(f"the API says {answer.status_code}: {answer.text}")
+    told: dict[str, str] = answer.json().get("degraded") or {}
+    return "; ".join(f"{part}: {why}" for part, why in told.items()) or None
 
 
 def erasure(user: str) -> "Event":

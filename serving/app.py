@@ -174,7 +174,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
         "/v1/items": items.Items(log.events, mirror, items.Entries(mirror, store, known)),
         "/v1/items/{item_id}": items.OneItem(log.events, mirror, store, known, settings.partitions),
         "/v1/items/{item_id}/similar": lists.Similar(answering),
-        "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times, ruling),
+        "/v1/users/{user_id}": users.OneUser(known, mirror, log.events, times, (ruled, tried)),
         "/v1/users/{user_id}/recommendations": users.Recommendations(answering),
         "/v1/users/{user_id}/recommendations/live": live.LiveRecommendations(answering, known, watching),
         "/v1/users/{user_id}/feedback": users.UserFeedback(known, log.events, times),

@@ -1,10 +1,12 @@
 """Control documents: what people decide, versioned. Each version is written once and kept."""
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from state import experiments, rules
 from state.experiments import MAX_EXPERIMENTS_BYTES, Experiments
 from state.models import MAX_MODELS_BYTES, Models, Shadow
 from state.rules import MAX_BYTES, Rules
@@ -33,11 +35,17 @@ class ControlDocument(Struct, array_like=True, frozen=True):
 
 
 class Kind(Generic[B]):
-    """A kind of document. Until somebody has written one, `nothing` holds, as version 0."""
+    """A kind of document. Until somebody has written one, `nothing` holds, as version 0.
 
-    def __init__(self, name: str, body: type[B], max_bytes: int) -> None:
+    `without_user` takes a user's name out of a body; None for kinds that name nobody.
+    """
+
+    def __init__(
+        self, name: str, body: type[B], max_bytes: int, without_user: Callable[[B, str], B] | None = None
+    ) -> None:
         self.name = name
         self.nothing = body()
+        self.without_user = without_user
         self._max_bytes = max_bytes
         self._decoder = msgspec.json.Decoder(body)
 
@@ -52,8 +60,8 @@ class Kind(Generic[B]):
         return encoded
 
 
-RULES = Kind("rules", Rules, MAX_BYTES)
-EXPERIMENTS = Kind("experiments", Experiments, MAX_EXPERIMENTS_BYTES)
+RULES = Kind("rules", Rules, MAX_BYTES, rules.without_user)
+EXPERIMENTS = Kind("experiments", Experiments, MAX_EXPERIMENTS_BYTES, experiments.without_user)
 MODELS = Kind("models", Models, MAX_MODELS_BYTES)
 SHADOW = Kind("shadow", Shadow, MAX_MODELS_BYTES)
 

@@ -4,7 +4,8 @@ from state.topics import EVENTS, REJECTED
 
 PLACES = {
     "lists": "now",
-    "rules": "now, in all their versions; only by `DELETE /v1/users/{id}`",
+    "rules": "now, in all their versions",
+    "experiments' overrides": "now, in all their versions",
     "profile, sessions, feedback": "when the flow `features` has read the erasure, within seconds",
     "models": "when the flow `learn` has read the erasure, within seconds",
     "interrupted backfills": "when the flow `learn` has read the erasure: all that was kept on its machine",

@@ -4,10 +4,11 @@ from functools import cached_property
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from state.artifacts import RankerName
 from state.records import Identifier, ShortText
-from state.rules import MAX_ORDERED, MAX_RULES, Boost, Cap, Pin, Promotion, Surface
+from state.rules import MAX_ORDERED, MAX_RULES, Boost, Cap, Pin, Promotion, Surface, not_naming
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -130,3 +131,21 @@ class Experiments(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_onl
 
     def get(self, name: str) -> Experiment | None:
         return next((found for found in self.experiments if found.name == name), None)
+
+
+def without_user(document: Experiments, user_id: str) -> Experiments:
+    """Return the experiments without a user's name: nobody's tester, and no pin of an arm for this user."""
+    return replace(document, experiments=[_unnamed(experiment, user_id) for experiment in document.experiments])
+
+
+def _unnamed(experiment: Experiment, user_id: str) -> Experiment:
+    overrides = {user: arm for user, arm in experiment.overrides.items() if user != user_id}
+    return replace(experiment, overrides=overrides, arms=[_arm_unnamed(arm, user_id) for arm in experiment.arms])
+
+
+def _arm_unnamed(arm: Arm, user_id: str) -> Arm:
+    rules = arm.parameters.rules
+    if rules is UNSET or rules.pins is UNSET:
+        return arm
+    rules = replace(rules, pins=not_naming(rules.pins, user_id))
+    return replace(arm, parameters=replace(arm.parameters, rules=rules))

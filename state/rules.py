@@ -117,11 +117,12 @@ def named(rules: Rules) -> list[tuple[str, Any]]:
 def without_user(rules: Rules, user_id: str) -> Rules:
     """Return the rules without a user's name; one for this user alone is left out: it would be for all then."""
     return msgspec.structs.replace(
-        rules, policies=_without(rules.policies, user_id), pins=_without(rules.pins, user_id)
+        rules, policies=not_naming(rules.policies, user_id), pins=not_naming(rules.pins, user_id)
     )
 
 
-def _without(named: list[N], user_id: str) -> list[N]:
+def not_naming(named: list[N], user_id: str) -> list[N]:
+    """Return policies or pins without a user's name."""
     return [
         msgspec.structs.replace(rule, users=[user for user in rule.users if user != user_id])
         for rule in named

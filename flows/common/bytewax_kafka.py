@@ -133,7 +133,7 @@ class _KafkaSourcePart(StatefulSourcePartition[KafkaBatch, Positions]):
         commit: bool,
         tell_ends: bool,
         in_step: InStep | None,
-        headers: bool,
+        headers: bool = False,
     ) -> None:
         self._consumer = consumer
         self._names = names

@@ -52,6 +52,7 @@ def measure(
     figures = [
         Figure("items forgotten", learner.counts.forgotten_items, f"in {n_events:,} events"),
         Figure("items held", len(learner.items), "items", target=max_items),
+        Figure("users held", len(learner.users), "users", target=max_users),
         Figure("memory after a fifth", sizes[early], "MiB"),
         largest,
         Figure("an event, second fifth", float(np.median(costs[early : 2 * early])), "µs"),

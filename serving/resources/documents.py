@@ -30,6 +30,7 @@ _VERSIONS = 50
 """Read at once."""
 _rollback_decoder = msgspec.json.Decoder(WantedRollback)
 _encode = msgspec.msgpack.Encoder().encode
+_ERASURE = "a user was erased"
 _NOBODY = "no key was asked for"
 
 
@@ -90,7 +91,18 @@ class Documents(Generic[B]):
         delivery = await deliver(self._outbox, CONTROL_TOPIC, [message])
         return document, delivery.n_pending + len(delivery.failed)
 
-    async def rewrite(self, change: Callable[[B], B], author: str, note: str) -> int:
+    async def forget(self, user_id: str, author: str) -> str | None:
+        """Take a user's name out of all versions (R27); return why that is not done everywhere."""
+        without_user = self.held.kind.without_user
+        if without_user is None:
+            return None
+        try:
+            n_pending = await self._rewrite_all(lambda body: without_user(body, user_id), author, _ERASURE)
+        except ProblemError as error:
+            return f"may still name the user, erase again: {error.detail}"
+        return f"{n_pending} versions are not acknowledged by Kafka" if n_pending else None
+
+    async def _rewrite_all(self, change: Callable[[B], B], author: str, note: str) -> int:
         """Change what all versions say, where it may not be kept: the newest one by one after it, then each in its
         place. Return how many of the changes Kafka has not acknowledged. Raise `ProblemError` as `write` does.
         """

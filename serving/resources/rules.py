@@ -6,18 +6,16 @@ import msgspec
 from online_models.rules import ActiveRules
 from serving.contract.bodies import read_body, send
 from serving.contract.documents import VersionQuery
-from serving.contract.problems import ProblemError
 from serving.contract.queries import NoQuery, RecommendationQuery, parse_query
 from serving.contract.rules import BODY_LIMIT, ListChange, NewRules, RulesAnswer, Trial, TrialAnswer
 from serving.memory.mirror import Mirror
 from serving.pipelines.lists import Lists
 from serving.resources.documents import Documents, caller
 from state.control import RULES, ControlDocument
-from state.rules import KINDS, Rules, without_user
+from state.rules import KINDS, Rules
 from state.validation import InvalidInputError, decode
 
 _new_decoder = msgspec.json.Decoder(NewRules)
-_ERASURE = "a user was erased"
 _trial_decoder = msgspec.json.Decoder(Trial)
 
 
@@ -43,14 +41,6 @@ class Ruling:
         except InvalidInputError as error:
             raise InvalidInputError(f"rules.{error.field}", error.reason) from error
         return active
-
-    async def forget(self, user_id: str, author: str) -> str | None:
-        """Take a user's name out of all versions of the rules (R27); return why that is not done everywhere."""
-        try:
-            n_pending = await self.documents.rewrite(lambda rules: without_user(rules, user_id), author, _ERASURE)
-        except ProblemError as error:
-            return f"may still name the user, erase again: {error.detail}"
-        return f"{n_pending} versions are not acknowledged by Kafka" if n_pending else None
 
     def n_withheld(self, rules: ActiveRules, surface: str, region: str | None) -> int:
         withheld = rules.withheld(self._mirror.current, surface, None, region)

@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import falcon.asgi
@@ -18,9 +19,8 @@ from serving.kafka.event_log import Delivery, Outbox
 from serving.memory.mirror import Mirror
 from serving.memory.users import KnownUser, Users, clean
 from serving.pipelines.lists import Lists
-from serving.resources.documents import caller
+from serving.resources.documents import Documents, caller
 from serving.resources.events import deliver
-from serving.resources.rules import Ruling
 from state.erasure import PLACES
 from state.records import Event, UserProfile
 from state.store import StoreUnavailableError
@@ -124,10 +124,12 @@ def _degraded(trouble: str | None, delivery: Delivery) -> dict[str, str] | None:
 class OneUser:
     """What is known of a user, and its end."""
 
-    def __init__(self, users: Users, mirror: Mirror, outbox: Outbox, times: Times, ruling: Ruling) -> None:
+    def __init__(
+        self, users: Users, mirror: Mirror, outbox: Outbox, times: Times, documents: Sequence[Documents[Any]]
+    ) -> None:
         self._users = users
         self._mirror = mirror
-        self._ruling = ruling
+        self._documents = documents
         self._outbox = outbox
         self._times = times
 
@@ -140,8 +142,9 @@ class OneUser:
         trouble = await self._users.add_feedback(clean(event))
         delivery = await deliver(self._outbox, EVENTS, [(user_id, _encode(event))])
         degraded = _degraded(trouble, delivery) or {}
-        if (in_rules := await self._ruling.forget(user_id, caller(req))) is not None:
-            degraded["rules"] = in_rules
+        for documents in self._documents:
+            if (left := await documents.forget(user_id, caller(req))) is not None:
+                degraded[documents.held.kind.name] = left
         send(
             resp,
             EraseAnswer(

@@ -50,10 +50,18 @@ def test_a_lost_window_and_one_count_too_many_are_found() -> None:
     """R28: sums that nothing is expected of (a list has many) are no difference."""
     expected = windows_of(Counter({("events", HOUR, "click"): 3}))
     found = {window: sums | {"watch": 1} for window, sums in expected.items()}
-    assert differences(expected, found) == []
+    assert differences(expected, found, 0) == []
     del found["events", MINUTE, HOUR]
     found["events", 5 * MINUTE, HOUR] = {"click": 4}
-    assert len(differences(expected, found)) == 2
+    assert len(differences(expected, found, 5)) == 2
+
+
+def test_lists_that_nobody_waited_for_any_more_may_be_there() -> None:
+    """R28: not more of them than requests that failed, and none may be missing."""
+    expected = windows_of(Counter({("slates", HOUR, "slates"): 3}))
+    for n, n_wrong in ((2, 3), (3, 0), (5, 0), (6, 3)):
+        found = {window: {"slates": n} for window in expected}
+        assert len(differences(expected, found, 2)) == n_wrong
 
 
 @pytest.mark.parametrize(

@@ -284,3 +284,17 @@ async def test_what_arms_did_is_added_up_over_partitions(system: System) -> None
     _, answer = await system.call("GET", f"{URL}/ranking")
     assert answer["sums"] == {"default": {"users": 7}, "popularity": {"users": 5}}
     assert answer["switched_users"] == 1
+
+
+async def test_an_erased_user_is_in_no_version_of_the_experiments(system: System) -> None:
+    """R27: no tester any more, nor who a pin of an arm was for."""
+    pins = {"pins": [{"name": "pin", "item": "m5", "position": 1, "users": ["old"]}]}
+    await create(system, arms=[ARMS[0], {"name": "popularity", "parameters": {"rules": pins}}])
+    await system.call("POST", f"{URL}/ranking/start", {})
+    status, answer = await system.call("DELETE", "/v1/users/old")
+    assert (status, answer["degraded"]) == (202, None)
+    _, told = await system.call("GET", f"{URL}/ranking")
+    assert told["experiment"]["overrides"] == {"new": "popularity"}
+    newest = {key: value for topic, key, value in system.log.events.sent if topic is CONTROL_TOPIC}
+    assert set(newest) == {"experiments/1", "experiments/2", "experiments/3"}
+    assert not any(b'"old"' in (value or b"") for value in newest.values())
