@@ -117,10 +117,10 @@ def checks(settings: "Settings", user: str) -> dict[str, Callable[[], bool]]:
     from flows.lake.store import count_of_user
     from flows.lake.tables import TABLES
     from state.entries import LEARNER_USER, USER_PROFILE, USER_VECTOR
-    from state.kept_runs import SUFFIX, folder_of
+    from state.kept_runs import folder_of, is_older
     from state.redis_store import RedisStore
 
-    store = RedisStore(settings)
+    store, began = RedisStore(settings), time.time()
 
     def profile() -> bool:
         return store.get_many(USER_PROFILE, [user]) != [None]
@@ -133,7 +133,7 @@ def checks(settings: "Settings", user: str) -> dict[str, Callable[[], bool]]:
         return any(count_of_user(settings.lake_root, table, user) for table in TABLES if table.of_user)
 
     def backfills() -> bool:
-        return any(folder_of(settings).glob(f"*{SUFFIX}"))
+        return is_older(folder_of(settings), began)
 
     return {"profile, sessions, feedback": profile, "models": models, "lake": lake, "interrupted backfills": backfills}
 

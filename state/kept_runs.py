@@ -32,3 +32,14 @@ def erase(folder: Path) -> None:
     (folder / _MARK).touch()  # first: who writes looks behind itself
     for path in folder.glob(f"*{SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+def is_older(folder: Path, than_s: float) -> bool:
+    """Whether something is kept that was written before a time, epoch seconds."""
+    for path in folder.glob(f"*{SUFFIX}"):
+        try:
+            if path.stat().st_mtime < than_s:
+                return True
+        except FileNotFoundError:
+            continue  # removed just now
+    return False

@@ -21,9 +21,9 @@ _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _HELP = """
 Learn a ranker from the log, apart from what is live, judge it, and register it.
 
-It learns by the code of the live learner, in a process of its own, and writes nothing but the registry. The last part
-of the log is held out: each list is judged before it is learned, beside what the live model thought of it. An
-interrupted run goes on where it was when it is started again with the same options.
+It learns by the code of the live learner, in a process of its own, and writes nothing but the registry unless it is to
+take over. The last part of the log is held out: each list is judged before it is learned, beside what the live model
+thought of it. An interrupted run goes on where it was when it is started again with the same options.
 
 Examples:
 
@@ -35,7 +35,7 @@ Examples:
 
   freshet backfill --from kafka --params learning_rate=0.003 --take-over
 
-  while freshet backfill --on-drift --promote; do :; done
+  while freshet backfill --on-drift; do :; done
 """
 
 

@@ -108,6 +108,10 @@ def test_an_erasure_removes_what_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.glob("*.run")) == []
     assert interrupted(120, lambda: kept_runs.erase(tmp_path)) == []
     assert len(interrupted(140)) == 1
+    (kept,) = tmp_path.glob("*.run")
+    written = kept.stat().st_mtime
+    assert not kept_runs.is_older(tmp_path, written)
+    assert kept_runs.is_older(tmp_path, written + 1)
     kept_runs.erase(tmp_path / "never")
     assert not (tmp_path / "never").exists()
 
