@@ -1,8 +1,8 @@
 """compose.yaml and Dockerfile say what the code and the local stack say."""
 
-from typing import re
+import re
+from typing import Any
 
-import Any
 import pytest
 import yaml
 
