@@ -24,11 +24,9 @@ from flows.common.batches import KafkaBatch
 from flows.common.bytewax_kafka import KafkaSink, KafkaSource, Outgoing
 from flows.common.bytewax_run import run
 from flows.common.kafka_log import KafkaLog
-from flows.common.process import configure_logging, stop_on_signals
-from flows.common.telemetry import expose
+from flows.common.process import begin, stop_on_signals
 from flows.common.traces import FlowTraces, flow_traces
 from state.records import Example
-from state.settings import Settings
 from state.topics import CLEAN, EXAMPLES, IMPRESSIONS
 
 log = logging.getLogger(__name__)
@@ -130,9 +128,7 @@ def _now() -> int:
 
 def main() -> None:
     """Run until told to stop."""
-    settings = Settings()
-    configure_logging(settings)
-    expose(settings, FLOW)
+    settings = begin(FLOW)
     stopping = stop_on_signals()
     partitions = settings.own_partitions
     rules = Rules(

@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import msgspec
 
-from flows.attribution.slates import Slate
+from flows.attribution.said import Said
+from flows.attribution.slates import Slate, organic
 from flows.attribution.snapshot import LAYOUT, Snapshot
 from flows.attribution.stream_clock import StreamClock
 from flows.common.batches import KafkaBatch
@@ -87,11 +88,7 @@ class Attribution:
         self._recent: dict[str, None] = {}
         self._erased: dict[str, int] = {}  # user -> time: the other topic may still bring slates of before
         self._max_recent = rules.max_recent
-        self._said: set[str] = set()  # example ids
-        self._said_closed: set[str] = set()  # request ids
-        self._said_since = 0
-        self._said_until: int | None = None  # watermark after which nothing is said twice; None: still reading again
-        self._to_read_again: dict[str, int] = {}  # topic -> end of what may have been read before
+        self._said = Said(self._hold + self._settle)
         self._examples: list[Example] = []
 
     # Input
@@ -105,7 +102,7 @@ class Attribution:
             stream_ts = self._add_events(batch.values)
         self._clock.read(batch.topic, stream_ts, batch.at_end, now)
         if self._said:
-            self._note_progress(batch, now)
+            self._said.read(batch, self._clock.watermark(now))
 
     def _add_impressions(self, messages: Iterable[tuple[int, bytes | None]]) -> int | None:
         stream_ts = None
@@ -127,7 +124,7 @@ class Attribution:
         if ts <= self._erased.get(user_id, _NEVER):
             self.counts["erased_slates"] += 1
             return
-        slate.closed = slate.closed or request_id in self._said_closed
+        slate.closed = slate.closed or self._said.has_closed(request_id)
         self._slates[request_id] = slate
         of_user = self._slates_of.setdefault(user_id, [])
         of_user.append(slate)
@@ -219,10 +216,7 @@ class Attribution:
                 self._end_wait(subject, kind)
             else:
                 self._work_on(subject, kind, due)
-        if self._said_until is not None and watermark > self._said_until:
-            self._said.clear()
-            self._said_closed.clear()
-            self._said_until = None
+        self._said.advance(watermark)
         examples, self._examples = self._examples, []
         return examples
 
@@ -341,42 +335,16 @@ class Attribution:
         self._add_impressions(impressions)
 
     def said(self, examples: Iterable[Example], since: int, ends: Mapping[str, int]) -> None:
-        """Take over what was written before a crash, so that it is neither repeated nor contradicted.
-
-        Reading again leads to the same examples but where the wall clock or a late message decided: so a slate whose
-        negatives were told stays closed, and an outcome that no slate explained stays so.
-
-        Parameters
-        ----------
-        examples
-            What the log of examples has since the snapshot.
-        since
-            Wall clock from which on they were written, epoch ms.
-        ends
-            Topic -> end of its log now: nothing behind it was read before.
-        """
-        self._said_since = since
-        self._to_read_again = dict(ends)
-        for example in examples:
-            self._said.add(example.example_id)
-            if example.request_id is None:
-                self._recent[example.example_id.removeprefix(_ORGANIC)] = None
-            elif (0, None) in zip(example.labels, example.outcomes, strict=True):
-                self._said_closed.add(example.request_id)
+        """Take over what was written before a crash, see `Said.take`."""
+        self._recent |= dict.fromkeys(self._said.take(examples, since, ends))
         self._max_recent = max(self._max_recent, len(self._recent))
-
-    def _note_progress(self, batch: KafkaBatch, now: int) -> None:
-        if batch.at_end or batch.next_offset >= self._to_read_again.get(batch.topic, 0):
-            self._to_read_again.pop(batch.topic, None)
-        if not self._to_read_again and self._said_until is None:
-            self._said_until = self._clock.watermark(now) + self._hold + self._settle
 
     def snapshot(self, now: int) -> Snapshot:
         held = [event for _, kind, _, _, event in self._agenda if isinstance(event, CleanEvent) and kind == _OUTCOME]
         held += [event for events in self._held.values() for event in events.values()]
         return Snapshot(
             version=LAYOUT,
-            as_of=self._said_since if self._said else now,
+            as_of=self._said.since if self._said else now,
             watermark=self._clock.watermark(now),
             times=self._clock.topics,
             next_impression=self._next_impression,
@@ -393,25 +361,3 @@ def _remember(names: dict[str, T], name: str, value: T, at_most: int) -> None:
 
 def _is_outcome_of(user_id: str, kind: int, subject: Slate | CleanEvent) -> bool:
     return kind == _OUTCOME and isinstance(subject, CleanEvent) and subject.user_id == user_id
-
-
-_ORGANIC = "organic:"
-
-
-def organic(event: CleanEvent) -> Example:
-    """Return the example of a positive that no slate explains."""
-    return Example(
-        example_id=_ORGANIC + event.event_id,
-        request_id=None,
-        user_id=event.user_id,
-        ts=event.ts,
-        surface=None,
-        items=[event.item_id or ""],
-        labels=[1],
-        outcomes=[event.type],
-        propensities=[],
-        features=b"",
-        feature_set="",
-        model_version=None,
-        reason="organic",
-    )

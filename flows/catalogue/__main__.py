@@ -14,9 +14,8 @@ from quixstreams.sinks import BatchingSink, SinkBatch
 from flows.catalogue.cataloguing import FLOW, CatalogueWriter, ItemChange, parse_change
 from flows.catalogue.controlling import restore_documents
 from flows.common.kafka_log import committed_offsets
-from flows.common.process import configure_logging
+from flows.common.process import begin
 from flows.common.quix import application, topic
-from flows.common.telemetry import expose
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.store import StateLostError, StoreUnavailableError
@@ -129,9 +128,7 @@ def restore(settings: Settings, writer: CatalogueWriter) -> None:
 
 def main() -> None:
     """Run the flow as a process; SIGTERM stops it."""
-    settings = Settings()
-    configure_logging(settings)
-    expose(settings, FLOW)
+    settings = begin(FLOW)
     try:
         store = RedisStore(settings)
         writer = CatalogueWriter(store)

@@ -28,8 +28,8 @@ from flows.clean.known_events import RebuildError, rebuild
 from flows.clean.tracing import EventTraces
 from flows.common.batches import KafkaBatch
 from flows.common.kafka_log import committed_offsets, watermarks
-from flows.common.process import collect_garbage_rarely, configure_logging, stop_on_signals, tell_ready
-from flows.common.telemetry import expose, statistics
+from flows.common.process import begin, collect_garbage_rarely, stop_on_signals, tell_ready
+from flows.common.telemetry import statistics
 from flows.common.traces import flow_traces
 from state.partitioner import UserPartitions
 from state.settings import Settings
@@ -355,9 +355,7 @@ def _retry(call: Callable[[], None]) -> None:
 
 def main() -> None:
     """Run the flow as a process."""
-    settings = Settings()
-    configure_logging(settings)
-    expose(settings, FLOW)
+    settings = begin(FLOW)
     collect_garbage_rarely()
     try:
         traces = flow_traces(settings, FLOW)

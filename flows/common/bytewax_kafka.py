@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from time import monotonic
 from typing import NamedTuple
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -33,6 +34,8 @@ _IDLE_WAIT_S = 0.02
 _BUSY_WAIT_S = 0.005  # shorter, so that timers set by the last batch are on time
 _BUSY_POLLS = 12
 _METADATA_TIMEOUT_S = 15.0
+_LEADERS_SETTLE_S = 10.0
+_ASK_AGAIN_S = 0.2
 _FLUSH_TIMEOUT_S = 30.0
 _DELIVERY_TIMEOUT_MS = 20_000
 
@@ -192,8 +195,8 @@ class _KafkaSourcePart(StatefulSourcePartition[KafkaBatch, Positions]):
         for message in lost:
             topic, partition = self._names[message.topic()], message.partition()
             where = TopicPartition(message.topic(), partition)
-            first, end = watermarks(self._consumer, where, _METADATA_TIMEOUT_S)
             position = self._positions.get((topic, partition), OFFSET_BEGINNING)
+            first, end = self._bounds(where, position)
             if position != OFFSET_BEGINNING and not first <= position <= end:
                 raise LogGapError(
                     f"{message.topic()}[{partition}] does not have offset {position}, but {first} to {end}: Kafka was "
@@ -208,6 +211,18 @@ class _KafkaSourcePart(StatefulSourcePartition[KafkaBatch, Positions]):
         self._consumer.assign([TopicPartition(*where, offset) for where, offset in where_now.items()])
         if self._paused:
             self._consumer.pause(self._where(self._paused))
+
+    def _bounds(self, where: TopicPartition, position: int) -> tuple[int, int]:
+        """Return the log's bounds, once brokers are at one.
+
+        A partition's new leader may not know yet how far the old one had let readers come (KIP-207): seen once, as a
+        log that ended before the very offset that had been reached. A log that was emptied stays so.
+        """
+        until = monotonic() + _LEADERS_SETTLE_S
+        while True:
+            first, end = watermarks(self._consumer, where, _METADATA_TIMEOUT_S)
+            if position <= end or monotonic() > until or self._stopping.wait(_ASK_AGAIN_S):
+                return first, end
 
     def _keep_in_step(self, in_step: InStep, batches: Mapping[Where, Sequence[Message]]) -> None:
         for (full_name, partition), found in batches.items():

@@ -7,10 +7,19 @@ import signal
 import threading
 from types import FrameType
 
+from flows.common.telemetry import expose
 from state.logs import formatter
 from state.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+def begin(flow: str) -> Settings:
+    """Read the settings, and set up logging and metrics: how every flow's process begins."""
+    settings = Settings()
+    configure_logging(settings)
+    expose(settings, flow)
+    return settings
 
 
 def configure_logging(settings: Settings) -> None:

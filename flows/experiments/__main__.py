@@ -15,14 +15,12 @@ from bytewax.inputs import Source
 from flows.common.batches import KafkaBatch
 from flows.common.bytewax_kafka import KafkaSource
 from flows.common.bytewax_run import StoreLogic, fold_into_store, run
-from flows.common.process import configure_logging, stop_on_signals
-from flows.common.telemetry import expose
+from flows.common.process import begin, stop_on_signals
 from flows.common.telling import KafkaTeller
 from flows.common.traces import flow_traces, traced
 from flows.experiments.arms import ArmState
 from flows.experiments.guarding import Guard, GuardedArms
 from state.redis_store import RedisStore
-from state.settings import Settings
 from state.topics import CLEAN, EXAMPLES, IMPRESSIONS
 
 FLOW = "experiments"
@@ -41,9 +39,7 @@ def build_flow(topics: Source[KafkaBatch], state: StoreLogic) -> Dataflow:
 
 def main() -> None:
     """Run until told to stop."""
-    settings = Settings()
-    configure_logging(settings)
-    expose(settings, FLOW)
+    settings = begin(FLOW)
     stopping = stop_on_signals()
     partitions = settings.own_partitions
     store, teller = RedisStore(settings), KafkaTeller(settings, FLOW)

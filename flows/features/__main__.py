@@ -10,12 +10,10 @@ from bytewax.inputs import Source
 from flows.common.batches import KafkaBatch
 from flows.common.bytewax_kafka import KafkaSource
 from flows.common.bytewax_run import StoreLogic, fold_into_store, run
-from flows.common.process import configure_logging, stop_on_signals
-from flows.common.telemetry import expose
+from flows.common.process import begin, stop_on_signals
 from flows.common.traces import flow_traces, traced
 from flows.features.feature_state import FeatureState
 from state.redis_store import RedisStore
-from state.settings import Settings
 from state.topics import CLEAN
 
 FLOW = "features"
@@ -32,9 +30,7 @@ def build_flow(clean: Source[KafkaBatch], state: StoreLogic) -> Dataflow:
 
 def main() -> None:
     """Run until told to stop."""
-    settings = Settings()
-    configure_logging(settings)
-    expose(settings, FLOW)
+    settings = begin(FLOW)
     stopping = stop_on_signals()
     partitions = settings.own_partitions
     state = FeatureState(RedisStore(settings), FLOW, CLEAN.name, partitions)

@@ -20,8 +20,8 @@ from deltalake.exceptions import DeltaError
 
 from flows.common.batches import KafkaBatch
 from flows.common.kafka_log import watermarks
-from flows.common.process import collect_garbage_rarely, configure_logging, stop_on_signals, tell_ready
-from flows.common.telemetry import expose, statistics
+from flows.common.process import begin, collect_garbage_rarely, stop_on_signals, tell_ready
+from flows.common.telemetry import statistics
 from flows.lake.store import (
     KEPT,
     LakeConflictError,
@@ -284,9 +284,7 @@ def _log_failed_commit(error: KafkaError | None, partitions: Sequence[TopicParti
 
 def main() -> None:
     """Run the flow as a process; SIGTERM writes what waits, and stops it."""
-    settings = Settings()
-    configure_logging(settings)
-    expose(settings, FLOW)
+    settings = begin(FLOW)
     collect_garbage_rarely()
     log.info("writes to %s", settings.lake_root)
     try:

@@ -4,7 +4,7 @@ A row's identity is where its message is in Kafka: `kafka_partition` and `kafka_
 column goes to the end of its table, here only: older files read as null there, see `docs/lake.md`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -161,6 +161,20 @@ def _concatenated(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
+def _slate_columns(found: Mapping[str, Sequence[Any]], texts: Iterable[str]) -> dict[str, Array]:
+    """Return what tables of lists have alike: impressions and the examples made of them."""
+    features, means = _features(found["features"], [len(items) for items in found["items"]])
+    return {name: _texts(found[name]) for name in texts} | {
+        "date": _dates(found["ts"]),
+        "ts": _times(found["ts"]),
+        "items": _text_lists(found["items"]),
+        "propensities": _float_lists(found["propensities"]),
+        "features": features,
+        "features_mean": means,
+        "experiments": _json(found["experiments"]),
+    }
+
+
 _EVENT = {
     "date": DATE,
     "type": TEXT,
@@ -237,18 +251,9 @@ def _impressions(batch: KafkaBatch) -> tuple[dict[str, Array], Sequence[int], in
     slates, places = _decoded(batch, _decode_impression)
     found = _columns_of(slates, Impression.__struct_fields__)
     sources = found["sources"]
-    vectors, means = _features(found["features"], [len(items) for items in found["items"]])
-    columns = {name: _texts(found[name]) for name in _IMPRESSION_TEXTS}
-    columns |= {
-        "date": _dates(found["ts"]),
-        "ts": _times(found["ts"]),
-        "items": _text_lists(found["items"]),
+    columns = _slate_columns(found, _IMPRESSION_TEXTS) | {
         "scores": _float_lists(found["scores"]),
         "sources": _lists(sources, TEXT_LISTS, _text_lists([names for item in sources for names in item])),
-        "propensities": _float_lists(found["propensities"]),
-        "features": vectors,
-        "features_mean": means,
-        "experiments": _json(found["experiments"]),
         "degraded": _json(found["degraded"]),
         "reasons": _text_lists(found["reasons"]),
         "rules_version": _integers(found["rules_version"], np.int32),
@@ -283,18 +288,9 @@ def _examples(batch: KafkaBatch) -> tuple[dict[str, Array], Sequence[int], int]:
     examples, places = _decoded(batch, _decode_example)
     found = _columns_of(examples, Example.__struct_fields__)
     labels = found["labels"]
-    vectors, means = _features(found["features"], [len(items) for items in found["items"]])
-    columns = {name: _texts(found[name]) for name in _EXAMPLE_TEXTS}
-    columns |= {
-        "date": _dates(found["ts"]),
-        "ts": _times(found["ts"]),
-        "items": _text_lists(found["items"]),
+    columns = _slate_columns(found, _EXAMPLE_TEXTS) | {
         "labels": _lists(labels, INTEGERS, _integers([label for slate in labels for label in slate], np.int32)),
         "outcomes": _text_lists(found["outcomes"]),
-        "propensities": _float_lists(found["propensities"]),
-        "features": vectors,
-        "features_mean": means,
-        "experiments": _json(found["experiments"]),
     }
     return columns, places, len(batch.values) - len(places)
 

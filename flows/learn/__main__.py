@@ -14,8 +14,7 @@ from bytewax.inputs import Source
 from flows.common.batches import KafkaBatch
 from flows.common.bytewax_kafka import KafkaSource
 from flows.common.bytewax_run import StoreLogic, fold_into_store, run
-from flows.common.process import configure_logging, stop_on_signals
-from flows.common.telemetry import expose
+from flows.common.process import begin, stop_on_signals
 from flows.common.telling import KafkaTeller
 from flows.common.traces import flow_traces, traced
 from flows.learn.learning import LearningState
@@ -45,9 +44,7 @@ def build_flow(topics: Source[KafkaBatch], state: StoreLogic) -> Dataflow:
 
 def main() -> None:
     """Run until told to stop."""
-    settings = Settings()
-    configure_logging(settings)
-    expose(settings, FLOW)
+    settings = begin(FLOW)
     stopping = stop_on_signals()
     log.info("kernels are ready after %.1f s", warm_up())
     learner = Learner(organic_share=settings.learn_organic_share, replay_share=settings.learn_replay_share)

@@ -9,9 +9,8 @@ import logging
 
 from quixstreams import Application
 
-from flows.common.process import collect_garbage_rarely, configure_logging
+from flows.common.process import begin, collect_garbage_rarely
 from flows.common.quix import BatchApplication, application, topic
-from flows.common.telemetry import expose
 from flows.metrics.shadowing import Shadow, WithShadow
 from flows.metrics.sink import WindowSink, read
 from flows.metrics.slate_log import SlateLog
@@ -55,9 +54,7 @@ def build(settings: Settings) -> Application:
 
 def main() -> None:
     """Run the flow as a process; SIGTERM stops it."""
-    settings = Settings()
-    configure_logging(settings)
-    expose(settings, FLOW)
+    settings = begin(FLOW)
     collect_garbage_rarely()
     log.info("windows are closed %s after their end", GRACE)
     build(settings).run()
