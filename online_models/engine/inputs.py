@@ -104,7 +104,8 @@ def fill(
         item = items[m]
         row = arguments[m]
         fill_counts(out[m], row, counts[item], clocks[item], rates, t, bucket, ln_user)
-        row[_SINCE + 2] = 1.0 + (seq - seq_last[item])
+        # Serving hears of an item before it hears how many events there were.
+        row[_SINCE + 2] = 1.0 + max(seq - seq_last[item], 0)
         comb = fill_evidence(row, evidence, touched_at[item] - base)
         out[m, _COMB] = comb
         best = max(best, comb)

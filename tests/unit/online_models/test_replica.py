@@ -261,3 +261,13 @@ def test_values_are_finite_at_any_moment(system: System, now_ms: int) -> None:
         values = replica.features(context, slots)
     assert np.isfinite(values).all()
     assert np.isfinite(replica.ranking.score(values)).all()
+
+
+def test_values_are_finite_while_the_count_of_events_is_yet_to_come(system: System) -> None:
+    """R10: serving takes rows over in slices, and lists are made between two of them."""
+    replica = system.replica()
+    replica.columns.n_events -= 500
+    user, profile = next(iter(system.profiles.items()))
+    context = replica.context(UserView.of(profile, system.now_ms), repeats=True)
+    values = replica.features(context, gather(context).slots)
+    assert np.isfinite(values).all(), user
