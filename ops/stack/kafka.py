@@ -19,7 +19,7 @@ from state.settings import Settings
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
-_LED_WITHIN = timedelta(seconds=30)
+_LED_WITHIN = timedelta(seconds=120)
 
 # Everything that stands still after a crash is kept short: members and transactions of a dead process hold up others.
 SERVER = {
