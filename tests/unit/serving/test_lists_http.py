@@ -189,6 +189,7 @@ async def test_explain_tells_what_made_each_score_and_which_rules_moved_the_item
         effects = {effect["rule"]: effect["effect"] for effect in why["rules"]}
         assert (effects.get("wars") == "score multiplied by 5") == ("War" in item["genres"])
     moved = {effect["rule"] for item in answer["items"] for effect in item["explanation"]["rules"]}
-    assert {"diversity", "wars"} <= moved
+    assert "wars" in moved
+    assert moved & {"diversity", "genres"}  # which of them moves something depends on what is tried out at the time
     _, plain = await system.call("GET", "/v1/users/u1/recommendations", limit=10)
     assert "explanation" not in plain["items"][0]
