@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots, grown
-from online_models.catalogue import Catalogue
+from online_models.catalogue.content import Catalogue
 from online_models.engine.als import RANK
 from online_models.engine.content import Content
 from online_models.engine.factors import SMOOTH, ItemFactors

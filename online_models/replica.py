@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots, grown, highest
-from online_models.attributes import Attributes
+from online_models.catalogue.attributes import Attributes
+from online_models.catalogue.expressions import Expression
 from online_models.columns import NO_ITEM, Columns
 from online_models.contexts import Contexts, Situation
 from online_models.engine import inputs
@@ -21,14 +22,13 @@ from online_models.engine.history import Steps
 from online_models.engine.items import N_EVENTS, SHOWN, TAKEN, ItemTable
 from online_models.engine.popular import TopList
 from online_models.engine.scorer import SnapshotVersionError
-from online_models.expressions import Expression
 from online_models.fingerprints import Fingerprints
 from online_models.items import ItemSlots
-from online_models.learner_rows import Progress
-from online_models.ranking import Ranking
+from online_models.learning.rows import Progress
 from online_models.sources import REPEATS_FROM
 from online_models.trends import Trends
-from online_models.user_view import UserView
+from online_models.users.view import UserView
+from online_models.versions.ranking import Ranking
 from state.entries import CATALOGUE, CONTEXTS, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, MODEL, NEIGHBOURS, Table
 from state.records import Activity, BlobRow, Item, ItemRow
 

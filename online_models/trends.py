@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.activity import WINDOWS, held, merge, windows
 from online_models.arrays import Slots, grown
-from online_models.outcomes import INTERACTIONS
+from online_models.users.activity import WINDOWS, held, merge, windows
+from online_models.users.outcomes import INTERACTIONS
 from state.entries import activity_field
 from state.records import Activity
 

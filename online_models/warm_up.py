@@ -9,14 +9,14 @@ import numpy as np
 
 from online_models.arrays import Slots, descending
 from online_models.engine import inputs
-from online_models.exploration import Arms
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
 from online_models.replica import Replica
-from online_models.rerank import Exploration as Trying
-from online_models.rerank import LabelCap, Share, rerank
+from online_models.reranking.exploration import Arms
+from online_models.reranking.rerank import Exploration as Trying
+from online_models.reranking.rerank import LabelCap, Share, rerank
 from online_models.sources import Alike, Content, Exploration, Nearest, gather
-from online_models.trees import LEAF, TreeScorer, packed
-from online_models.user_view import UserView
+from online_models.users.view import UserView
+from online_models.versions.trees import LEAF, TreeScorer, packed
 from state.entries import CATALOGUE, MODEL
 from state.memory_store import MemoryStore
 from state.records import CleanEvent, Item

@@ -54,7 +54,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     feature_set: str
     """Version of the inputs' definitions, `online_models.engine.inputs.FEATURE_SET`."""
     code: str
-    """Release and digest of the sources that learned it, `online_models.revision.revision`."""
+    """Release and digest of the sources that learned it, `online_models.versions.revision.revision`."""
     n_lists: int
     """That were learned."""
     lineage: Lineage

@@ -110,7 +110,7 @@ class Impression(Struct, array_like=True, frozen=True):
     """As shown, in slate order."""
     rules_version: int = 0
     relaxed: dict[str, int] = {}
-    """Rules that had to give way, see `online_models.rerank`."""
+    """Rules that had to give way, see `online_models.reranking.rerank`."""
 
 
 class Example(Struct, array_like=True, frozen=True):
@@ -139,7 +139,7 @@ class Example(Struct, array_like=True, frozen=True):
 class Activity(Struct, array_like=True):
     """Events of one item, user or session: all-time counts and the panes that windows are summed from.
 
-    See `online_models.activity` for what is in a pane and how windows are read.
+    See `online_models.users.activity` for what is in a pane and how windows are read.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -155,11 +155,11 @@ class RecentItem(Struct, array_like=True, frozen=True):
     value: float | None = None
     session_id: str | None = None
     positive: bool = True
-    """See `online_models.outcomes.is_positive`."""
+    """See `online_models.users.outcomes.is_positive`."""
 
 
 class UserProfile(Struct, array_like=True):
-    """All that is known of a user, folded from the user's clean events by `online_models.profiles`."""
+    """All that is known of a user, folded from the user's clean events by `online_models.users.profiles`."""
 
     activity: Activity = field(default_factory=Activity)
     recent: list[RecentItem] = field(default_factory=list)

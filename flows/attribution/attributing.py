@@ -21,7 +21,7 @@ from flows.attribution.slates import Slate, organic
 from flows.attribution.snapshot import LAYOUT, Snapshot
 from flows.attribution.stream_clock import StreamClock
 from flows.common.batches import KafkaBatch
-from online_models.outcomes import is_positive
+from online_models.users.outcomes import is_positive
 from state.records import CleanEvent, Example
 from state.topics import CLEAN, IMPRESSIONS
 from state.validation import ERASE

@@ -14,9 +14,9 @@ import msgspec
 
 from flows.common.batches import KafkaBatch
 from flows.common.caches import LruCache
-from online_models import activity
-from online_models.outcomes import is_feedback
-from online_models.profiles import apply_event, apply_session_event, onboarding_items, sessions
+from online_models.users import activity
+from online_models.users.outcomes import is_feedback
+from online_models.users.profiles import apply_event, apply_session_event, onboarding_items, sessions
 from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, SHOWN, USER_PROFILE, Entry, activity_field
 from state.records import Activity, CleanEvent, SessionProfile, UserProfile, Watermark
 from state.store import Changes, Store, check_expected

@@ -18,7 +18,7 @@ from flows.common.process import begin, stop_on_signals
 from flows.common.telling import KafkaTeller
 from flows.common.traces import flow_traces, traced
 from flows.learn.learning import LearningState
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
 from online_models.warm_up import warm_up
 from state import kept_runs
 from state.redis_store import RedisStore

@@ -5,8 +5,8 @@ import logging
 import msgspec
 
 from flows.common.telling import Alarms, Teller
-from online_models.drift import Drift
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
+from online_models.versions.drift import Drift
 from state.entries import LEARNER
 from state.metrics import DRIFT, cut_of
 from state.records import BlobRow, Example

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flows.common.batches import KafkaBatch
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
 from state.entries import LEARNER_USER
 from state.records import CleanEvent, Example, Watermark
 from state.store import Changes, Store, check_expected

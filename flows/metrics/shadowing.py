@@ -17,7 +17,7 @@ from state.store import Store, StoreUnavailableError
 from state.validation import InvalidInputError
 
 if TYPE_CHECKING:
-    from online_models.shadow import Challenger
+    from online_models.versions.shadow import Challenger
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ class Shadow:
 
     def _loaded(self, name: str, share: float) -> "Challenger":
         # Here, since it takes memory that the flow needs for nothing else.
-        from online_models.ranking import Ranking
-        from online_models.shadow import Challenger
+        from online_models.versions.ranking import Ranking
+        from online_models.versions.shadow import Challenger
 
         try:
             (first,) = self._store.get_many(MODEL_CHUNK, [chunk_id(name, 0)])

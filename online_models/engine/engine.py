@@ -10,7 +10,7 @@ from online_models.engine.history import History
 from online_models.engine.inputs import untrained
 from online_models.engine.items import POP_ACTIVE
 from online_models.engine.listwise import ListwiseRanker
-from online_models.learner import Learner, Slate
+from online_models.learning.learner import Learner, Slate
 from state.records import Item
 
 Candidates = Literal["unseen", "all"]

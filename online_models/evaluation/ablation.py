@@ -6,7 +6,7 @@ from online_models.engine.engine import UNLIMITED, Engine
 from online_models.engine.history import History
 from online_models.engine.inputs import CONTEXT, N_INPUTS, NAMES
 from online_models.engine.listwise import ListwiseRanker
-from online_models.learner import Learner, Slate
+from online_models.learning.learner import Learner, Slate
 from online_models.sources import LEARNED
 
 INPUT_GROUPS: Mapping[str, tuple[str, ...]] = {

@@ -9,7 +9,7 @@ from online_models.arrays import Slots
 from online_models.engine.engine import Engine
 from online_models.engine.factors import SMOOTH
 from online_models.engine.listwise import ListwiseRanker
-from online_models.rerank import LabelCap, rerank
+from online_models.reranking.rerank import LabelCap, rerank
 from online_models.vector_index import unit
 from state.rules import DEFAULT_CAP
 

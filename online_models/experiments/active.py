@@ -6,10 +6,10 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct
 from msgspec.structs import asdict, replace
 
-from online_models.attributes import Attributes
+from online_models.catalogue.attributes import Attributes
 from online_models.experiments.assignment import Circumstances, drawn, is_eligible
 from online_models.experiments.plans import check
-from online_models.rules import ActiveRules
+from online_models.reranking.rules import ActiveRules
 from state.experiments import Experiment, Experiments, Plan
 from state.validation import InvalidInputError
 

@@ -9,7 +9,7 @@ import typer
 from ops.admin import Json, Note, Url
 
 if TYPE_CHECKING:
-    from online_models.boosting import TreeParameters
+    from online_models.versions.boosting import TreeParameters
     from ops.backfill.running import Request
     from ops.backfill.training import Parameters, Training
     from state.artifacts import Artifact
@@ -74,7 +74,7 @@ def backfill(
         os.environ.setdefault(name, "1")
     if source not in ("lake", "kafka"):
         raise typer.BadParameter(f"expected lake or kafka, got {source!r}", param_hint="--from")
-    from online_models.revision import revision
+    from online_models.versions.revision import revision
     from ops.backfill.running import Request, forget
     from ops.stack.home import local_settings
     from state.kept_runs import folder_of
@@ -121,7 +121,7 @@ def _parameters(model: str, params: list[str]) -> "Parameters | TreeParameters":
 
 def _check_library() -> None:
     """Say what is missing at once, and not after the log is read."""
-    from online_models.boosting import MissingLibraryError, lightgbm
+    from online_models.versions.boosting import MissingLibraryError, lightgbm
 
     try:
         lightgbm()
@@ -153,7 +153,7 @@ def _learned(
     from confluent_kafka import KafkaException
     from rich.console import Console
 
-    from online_models.boosting import TooFewListsError
+    from online_models.versions.boosting import TooFewListsError
     from ops.backfill.registering import artifact_of, live_ranking
     from ops.backfill.running import InterruptedRunError, KeptRunError, NothingToLearnError, forget, run
     from ops.backfill.sources import KafkaSource, LakeSource

@@ -3,10 +3,10 @@
 import time
 from datetime import UTC, datetime
 
-from online_models.boosting import TreeParameters
 from online_models.engine import inputs
 from online_models.engine.defaults import default_weights
-from online_models.ranking import Ranking
+from online_models.versions.boosting import TreeParameters
+from online_models.versions.ranking import Ranking
 from ops.backfill.training import Training
 from state.artifacts import ONLINE, Artifact, Lineage, Manifest, name_of
 from state.control import MODELS

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from online_models.boosting import TreeParameters
-from online_models.ranking import Ranking
+from online_models.versions.boosting import TreeParameters
+from online_models.versions.ranking import Ranking
 from ops.backfill.sources import Log, Where, merged
 from ops.backfill.training import Parameters, Plan, Training, store_of
 from state import kept_runs

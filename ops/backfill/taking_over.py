@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from online_models.boosting import TreeParameters
+from online_models.versions.boosting import TreeParameters
 from ops.backfill.training import Parameters, Training
 from state.entries import (
     CONTEXTS,

@@ -8,16 +8,17 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from online_models.boosting import CollectedLists, TreeParameters, boost, nodes_of
 from online_models.engine import inputs
 from online_models.engine.defaults import default_weights
 from online_models.engine.items import N_EVENTS
 from online_models.engine.listwise import ListwiseRanker
 from online_models.evaluation.held_out import HeldOut, JudgedList, chances_of
-from online_models.learner import Learner
-from online_models.outcomes import INTERACTIONS, is_positive
-from online_models.ranking import Ranking
-from online_models.trees import TreeScorer
+from online_models.learning.examples import values_of
+from online_models.learning.learner import Learner
+from online_models.users.outcomes import INTERACTIONS, is_positive
+from online_models.versions.boosting import CollectedLists, TreeParameters, boost, nodes_of
+from online_models.versions.ranking import Ranking
+from online_models.versions.trees import TreeScorer
 from ops.backfill.sources import Message, Where
 from state.entries import CATALOGUE, LEARNER_USER
 from state.memory_store import MemoryStore
@@ -65,7 +66,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """`<topic>/<partition>` -> the offset behind the last."""
     parameters: Parameters | TreeParameters
     code: str
-    """See `online_models.revision`."""
+    """See `online_models.versions.revision`."""
 
 
 class Training:
@@ -204,13 +205,9 @@ class Training:
     def _judge_example(self, example: Example) -> None:
         """Judge a list as it was served; the live model by the scores that were logged with it."""
         n = len(example.items)
-        if example.reason == "organic" or example.feature_set != inputs.FEATURE_SET:
-            return
-        if len(example.features) != 4 * (n + 1) * inputs.N_INPUTS:
-            return
-        values = np.frombuffer(example.features, np.float32).reshape(n + 1, inputs.N_INPUTS)
+        values = None if example.reason == "organic" else values_of(example)
         labels = np.array(example.labels) == 1
-        if labels.all() or not labels.any() or not np.isfinite(values).all():
+        if values is None or labels.all() or not labels.any():
             return
         learner = self.learner
         self._restore_users([example.user_id])

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots
+from online_models.catalogue.expressions import Expression
+from online_models.catalogue.text_index import TextIndex
 from online_models.engine.factors import SMOOTH
-from online_models.expressions import Expression
 from online_models.replica import Replica
 from online_models.sources import Nearest
-from online_models.text_index import TextIndex
-from online_models.user_view import UserView
+from online_models.users.view import UserView
 from online_models.vector_index import unit
 from serving.contract.queries import ListQuery
 from serving.memory.last_lists import LastLists

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import psutil
 
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
 from ops.bench.report import Figure, Report
 
 _PER_ITEM, _PER_USER = 20, 12

@@ -14,7 +14,7 @@ import msgspec
 from falcon.testing import ASGIConductor
 
 from online_models.experiments.arm_sums import merged
-from online_models.outcomes import is_positive
+from online_models.users.outcomes import is_positive
 from ops.bench.api import BenchError
 from ops.bench.report import Figure, Report
 from ops.datasets import Dataset

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
-from online_models.expressions import parse
+from online_models.catalogue.expressions import parse
 from ops.bench import brute_force
 from ops.bench.api import BenchError, put_item, shown
 from ops.bench.report import Figure, Report, percentiles

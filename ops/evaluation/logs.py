@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from online_models.evaluation.protocols import Log
-from online_models.outcomes import is_positive
+from online_models.users.outcomes import is_positive
 from ops.datasets import Dataset, DatasetError
 from state.records import Event
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 import redis
 
-from online_models import activity
+from online_models.users import activity
 from state.entries import (
     CATALOGUE,
     CONTROL,

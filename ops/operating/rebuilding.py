@@ -20,7 +20,7 @@ from flows.common.bytewax_kafka import KafkaSource
 from flows.common.kafka_log import KafkaLog
 from flows.features.feature_state import FeatureState
 from flows.learn.learning import LearningState
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
 from online_models.warm_up import warm_up
 from ops.operating.databases import Databases, Feedback
 from ops.operating.lake_events import LakeEvents

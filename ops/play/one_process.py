@@ -17,7 +17,7 @@ from flows.experiments.arms import ArmState
 from flows.experiments.guarding import Guard, GuardedArms
 from flows.features.feature_state import FeatureState
 from flows.learn.learning import LearningState
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
 from ops.play.memory_log import MemoryLog
 from ops.play.one_process_metrics import LocalMetrics
 from state.settings import Settings

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from online_models.expressions import MAX_CHARACTERS
+from online_models.catalogue.expressions import MAX_CHARACTERS
 from serving.contract.problems import ProblemError
 from state.records import Identifier, ShortText
 from state.validation import InvalidInputError, check_identifier, field_and_reason

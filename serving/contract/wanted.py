@@ -7,7 +7,16 @@ from typing import Any, TypeVar
 
 from msgspec.structs import fields, replace
 
-from online_models.expressions import All, Boost, Comparison, Expression, ExpressionError, Labels, parse, parse_boosts
+from online_models.catalogue.expressions import (
+    All,
+    Boost,
+    Comparison,
+    Expression,
+    ExpressionError,
+    Labels,
+    parse,
+    parse_boosts,
+)
 from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
 

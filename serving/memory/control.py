@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from online_models.experiments.active import ActiveExperiments
-from online_models.rules import ActiveRules
+from online_models.reranking.rules import ActiveRules
 from serving.memory.tasks import stop
 from state.control import EXPERIMENTS, MODELS, RULES, SHADOW, ControlDocument, Kind
 from state.entries import CONTROL, StateDecodeError

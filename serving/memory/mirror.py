@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from online_models.expressions import Expression
+from online_models.catalogue.expressions import Expression
+from online_models.catalogue.sorted_ids import SortedIds
+from online_models.catalogue.text_index import TextIndex
 from online_models.replica import Replica, SnapshotError
-from online_models.sorted_ids import SortedIds
-from online_models.text_index import TextIndex
 from serving.memory.tasks import stop
 from state.entries import CATALOGUE, StateDecodeError, Table
 from state.records import Item

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from online_models.ranking import Ranking
+from online_models.versions.ranking import Ranking
 from serving.memory.tasks import stop
 from state.artifacts import ONLINE, ArtifactError, chunk_id, chunks_of, decode, joined
 from state.entries import MODEL_CHUNK, StateDecodeError

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from online_models import profiles
+from online_models.users import profiles
 from serving import telemetry
 from serving.memory.breaker import Breaker
 from state.entries import StateDecodeError

@@ -10,12 +10,12 @@ from typing import Literal
 from msgspec import UNSET
 
 from online_models import fingerprints
+from online_models.catalogue.expressions import Boost, Expression, ExpressionError
 from online_models.experiments.active import ActiveExperiments, Choice
 from online_models.experiments.assignment import Circumstances
-from online_models.expressions import Boost, Expression, ExpressionError
-from online_models.ranking import Ranking
 from online_models.replica import Replica
-from online_models.rules import NO_RULES, ActiveRules
+from online_models.reranking.rules import NO_RULES, ActiveRules
+from online_models.versions.ranking import Ranking
 from serving import telemetry
 from serving.contract import cursors
 from serving.contract.answers import ListAnswer, ListedItem, ModelVersion, StateUsed

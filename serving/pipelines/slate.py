@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots
+from online_models.catalogue.expressions import Boost, Expression
 from online_models.contexts import Situation, situation_of
 from online_models.engine.context import Context
-from online_models.expressions import Boost, Expression
-from online_models.ranking import Ranking
 from online_models.replica import Replica
-from online_models.rules import NO_RULES, ActiveRules
+from online_models.reranking.rules import NO_RULES, ActiveRules
+from online_models.versions.ranking import Ranking
 from serving.contract.answers import RuleEffect, StageReport
 from serving.contract.queries import ListQuery
 from serving.memory.last_lists import LastList

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from online_models import sources
 from online_models.arrays import Slots
-from online_models.expressions import Labels
-from online_models.text_index import MAX_TERMS, TextIndex
+from online_models.catalogue.expressions import Labels
+from online_models.catalogue.text_index import MAX_TERMS, TextIndex
 from serving.pipelines.slate import Slate
 
 _PER_PLACE = 3

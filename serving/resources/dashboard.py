@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import falcon.asgi
 
-from online_models.ranking import Ranking
+from online_models.versions.ranking import Ranking
 from serving import telemetry
 from serving.contract.bodies import send
 from serving.contract.metrics import FlowPlace, MetricsAnswer, MetricsQuery, MetricText, ModelPlace, Part, Timing

@@ -6,7 +6,7 @@ import time
 import falcon.asgi
 import msgspec
 
-from online_models.outcomes import is_feedback
+from online_models.users.outcomes import is_feedback
 from serving import telemetry
 from serving.contract.answers import BatchAnswer, Rejected
 from serving.contract.bodies import MIB, one_or_many, read_body, send

@@ -13,7 +13,7 @@ from online_models.experiments import plans
 from online_models.experiments.active import check_rules
 from online_models.experiments.arm_sums import USERS, Sums, merged
 from online_models.experiments.assignment import LayerFullError
-from online_models.rules import ActiveRules
+from online_models.reranking.rules import ActiveRules
 from serving.contract.bodies import read_body, send
 from serving.contract.documents import VersionQuery
 from serving.contract.experiments import (

@@ -6,8 +6,8 @@ import falcon.asgi
 import msgspec
 import numpy as np
 
-from online_models import activity
-from online_models.expressions import ExpressionError, parse
+from online_models.catalogue.expressions import ExpressionError, parse
+from online_models.users import activity
 from serving.contract import cursors
 from serving.contract.answers import CataloguePage, ItemAnswer, Rejected
 from serving.contract.bodies import MIB, one_or_many, read_body, send

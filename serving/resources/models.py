@@ -11,8 +11,8 @@ import numpy as np
 
 from online_models.engine import inputs
 from online_models.engine.scorer import Scorer
-from online_models.ranking import Ranking
-from online_models.revision import revision
+from online_models.versions.ranking import Ranking
+from online_models.versions.revision import revision
 from serving.contract.bodies import read_body, send
 from serving.contract.documents import WantedRollback
 from serving.contract.models import (

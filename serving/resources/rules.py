@@ -3,7 +3,7 @@
 import falcon.asgi
 import msgspec
 
-from online_models.rules import ActiveRules
+from online_models.reranking.rules import ActiveRules
 from serving.contract.bodies import read_body, send
 from serving.contract.documents import VersionQuery
 from serving.contract.queries import NoQuery, RecommendationQuery, parse_query

@@ -9,7 +9,7 @@ from typing import Any
 import falcon.asgi
 import msgspec
 
-from online_models import activity, profiles
+from online_models.users import activity, profiles
 from serving.contract.answers import EraseAnswer, FeedbackAnswer, ListAnswer, UserAnswer
 from serving.contract.bodies import read_body, send
 from serving.contract.feedback import BODY_LIMIT, parse_feedback, parse_onboarding

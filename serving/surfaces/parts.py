@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from online_models.text_index import TextIndex
+from online_models.catalogue.text_index import TextIndex
 from serving.memory.last_lists import LastLists
 from serving.memory.rotation import Rotation
 from serving.memory.users import Users

@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import Consumer
 from falcon import testing
 
-from online_models.learner import Learner
-from online_models.profiles import apply_event
+from online_models.learning.learner import Learner
+from online_models.users.profiles import apply_event
 from ops.datasets import Dataset, default_folder, detect
 from ops.datasets.simulated import simulated
 from ops.stack.children import wait_until

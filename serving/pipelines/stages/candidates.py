@@ -6,7 +6,7 @@ import numpy as np
 
 from online_models.arrays import Slots
 from online_models.sources import union
-from online_models.user_view import UserView
+from online_models.users.view import UserView
 from serving.memory.last_lists import LastLists
 from serving.pipelines.ladder import Rung
 from serving.pipelines.slate import Candidates, Slate

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import descending
-from online_models.exploration import MAX_ARMS, Arms
-from online_models.rerank import NEVER_DUPLICATE, Exploration, LabelCap, Reranked, Share, rerank
+from online_models.reranking.exploration import MAX_ARMS, Arms
+from online_models.reranking.rerank import NEVER_DUPLICATE, Exploration, LabelCap, Reranked, Share, rerank
 from serving.contract.answers import RuleEffect
 from serving.pipelines.slate import Slate
 

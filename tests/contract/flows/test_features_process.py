@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from online_models import activity
+from online_models.users import activity
 from ops.stack.children import Child, wait_until
 from state.entries import ITEM_ACTIVITY, USER_PROFILE
 from state.records import Activity, CleanEvent

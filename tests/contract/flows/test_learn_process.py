@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 from online_models.replica import Replica
-from online_models.user_view import UserView
+from online_models.users.view import UserView
 from ops.stack.children import Child, wait_until
 from state.entries import ITEM_USERS, LEARNER, LEARNER_USER, USER_VECTOR
 from state.records import CleanEvent, Example, Item

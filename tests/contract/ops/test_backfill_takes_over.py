@@ -10,7 +10,7 @@ import msgspec
 from confluent_kafka import Producer
 
 from flows.learn.learning import LearningState
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
 from ops.stack.children import Child, environment, wait_until
 from state.memory_store import MemoryStore
 from state.redis_store import RedisStore

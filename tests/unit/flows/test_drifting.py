@@ -7,9 +7,9 @@ import msgspec
 from flows.common.batches import KafkaBatch
 from flows.learn.drifting import Drifting
 from flows.learn.learning import LearningState
-from online_models.drift import PER_MEAN
 from online_models.engine import inputs
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
+from online_models.versions.drift import PER_MEAN
 from state.memory_store import MemoryStore
 from state.records import Example
 from state.topics import Topic

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.common.batches import KafkaBatch
 from flows.features.feature_state import FeatureState
-from online_models import activity
+from online_models.users import activity
 from state.entries import CATALOGUE, ITEM_ACTIVITY, OVERLAY, SESSION, USER_PROFILE, activity_field
 from state.memory_store import AsyncMemoryStore, MemoryStore
 from state.records import Activity, CleanEvent, Item, Watermark

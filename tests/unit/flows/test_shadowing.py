@@ -10,7 +10,7 @@ from flows.metrics.shadowing import Shadow, WithShadow
 from flows.metrics.tallies import Books, TallyLabels, TallySlates
 from flows.metrics.windowed_sums import WindowedSums
 from online_models.engine import inputs
-from online_models.ranking import Ranking
+from online_models.versions.ranking import Ranking
 from state.artifacts import Artifact, chunk_id, chunks_of, encode
 from state.control import SHADOW, ControlDocument
 from state.entries import CONTROL, MODEL_CHUNK

@@ -6,8 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online_models.boosting import CollectedLists, MissingLibraryError, TreeParameters, boost, lightgbm, nodes_of
 from online_models.engine import inputs
+from online_models.versions.boosting import (
+    CollectedLists,
+    MissingLibraryError,
+    TreeParameters,
+    boost,
+    lightgbm,
+    nodes_of,
+)
 from state.artifacts import Artifact, Lineage, Manifest, name_of
 from tests.unit.online_models.artifacts import MADE_MS
 

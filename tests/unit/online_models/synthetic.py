@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from online_models.learner import Learner
-from online_models.profiles import apply_event
+from online_models.learning.learner import Learner
 from online_models.replica import Replica
+from online_models.users.profiles import apply_event
 from state.memory_store import MemoryStore
 from state.records import CleanEvent, Item, UserProfile
 from state.store import Changes

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_models import activity
-from online_models.activity import PANE_WIDTHS, WINDOWS
+from online_models.users import activity
+from online_models.users.activity import PANE_WIDTHS, WINDOWS
 from state.records import Activity
 
 START = 1_700_000_000_000

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from online_models.drift import N_KEPT, PER_MEAN, SIGNALS, Alarm, Drift
 from online_models.engine import inputs
+from online_models.versions.drift import N_KEPT, PER_MEAN, SIGNALS, Alarm, Drift
 from state.records import Example
 
 N_ITEMS = 8

@@ -14,7 +14,7 @@ from online_models.engine.inputs import N_INPUTS, NAMES, tastes, write_log_ranks
 from online_models.engine.items import CLOCK_FIRST, DAY, N_COUNTS, N_EVENTS, POP_SLOW, TOTAL, ItemTable, stage
 from online_models.engine.liking import REGULARISATION, learn_liking
 from online_models.engine.retrieval import Workspace
-from online_models.learner import Slate
+from online_models.learning.learner import Slate
 from state.records import Item
 
 GROUPS, SIZE = 6, 12

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online_models.exploration import N_RATES, Arms, Strategy, draw, posterior, win_chances
-from online_models.rerank import Exploration, LabelCap, rerank
+from online_models.reranking.exploration import N_RATES, Arms, Strategy, draw, posterior, win_chances
+from online_models.reranking.rerank import Exploration, LabelCap, rerank
 
 
 def test_winning_chances_are_those_of_thompson_sampling() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_models.attributes import Attributes
-from online_models.expressions import MAX_TERMS, Any_, Comparison, ExpressionError, parse, parse_boosts
+from online_models.catalogue.attributes import Attributes
+from online_models.catalogue.expressions import MAX_TERMS, Any_, Comparison, ExpressionError, parse, parse_boosts
 from state.records import Item
 
 Meaning = Callable[[Item], bool]

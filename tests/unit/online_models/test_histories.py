@@ -7,7 +7,7 @@ from online_models.engine.history import HISTORY, SEEN, Histories, History
 from online_models.engine.items import stage
 from online_models.engine.learning import place_of, stage_of
 from online_models.engine.names import Names, comes_after
-from online_models.rings import Ring
+from online_models.learning.rings import Ring
 
 
 def test_users_in_one_pool_do_not_disturb_each_other() -> None:

@@ -2,10 +2,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_models.budget import Budget
 from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 from online_models.engine.listwise import N_BEFORE
-from online_models.learner import Learner, examination_weight
+from online_models.learning.budget import Budget
+from online_models.learning.examples import examination_weight
+from online_models.learning.learner import Learner
 from state.entries import ITEM_MODEL, ITEM_USERS, ITEM_VECTOR, LEARNER, LEARNER_USER, MODEL, NEIGHBOURS, USER_VECTOR
 from state.memory_store import MemoryStore
 from state.records import CleanEvent, Example, Item

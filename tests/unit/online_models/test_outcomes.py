@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from online_models.outcomes import INTERACTIONS, is_feedback, is_positive, rating_share
+from online_models.users.outcomes import INTERACTIONS, is_feedback, is_positive, rating_share
 from state.records import EVENT_TYPES
 
 

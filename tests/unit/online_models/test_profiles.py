@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_models import profiles
-from online_models.profiles import apply_event, apply_session_event, disliked, hidden, liked, saved, seen
+from online_models.users import profiles
+from online_models.users.profiles import apply_event, apply_session_event, disliked, hidden, liked, saved, seen
 from state.records import CleanEvent, SessionProfile, UserProfile
 
 START = 1_700_000_000_000

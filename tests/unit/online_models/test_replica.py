@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from online_models import activity
+from online_models.catalogue.expressions import parse
 from online_models.engine import inputs
-from online_models.expressions import parse
 from online_models.replica import Replica, SnapshotError
 from online_models.sources import LEARNED, Content, Exploration, gather
-from online_models.user_view import UserView
+from online_models.users import activity
+from online_models.users.view import UserView
 from state.entries import CATALOGUE, ITEM_ACTIVITY, MODEL, activity_field
 from state.records import Activity, BlobRow, CleanEvent, Item, UserProfile
 from state.store import Changes

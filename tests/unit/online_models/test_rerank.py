@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.rerank import LabelCap, Share, rerank
+from online_models.reranking.rerank import LabelCap, Share, rerank
 
 
 def plainly(  # noqa: C901 - one statement of everything

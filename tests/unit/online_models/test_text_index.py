@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from online_models.text_index import TextIndex
+from online_models.catalogue.text_index import TextIndex
 from state.records import Item
 
 ITEMS = [

@@ -6,12 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online_models.boosting import CollectedLists, MissingLibraryError, TooFewListsError, boost, lightgbm, nodes_of
 from online_models.engine import inputs
 from online_models.engine.scorer import Scorer, SnapshotVersionError
-from online_models.ranking import Ranking
-from online_models.shadow import Challenger
-from online_models.trees import TreeScorer, columns_of
+from online_models.versions.boosting import (
+    CollectedLists,
+    MissingLibraryError,
+    TooFewListsError,
+    boost,
+    lightgbm,
+    nodes_of,
+)
+from online_models.versions.ranking import Ranking
+from online_models.versions.shadow import Challenger
+from online_models.versions.trees import TreeScorer, columns_of
 from state.artifacts import ArtifactError
 from tests.unit.online_models.boosted import PARAMETERS, a_booster, a_tree_artifact, needs_lightgbm, some_lists
 

@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from online_models.expressions import parse
-from online_models.profiles import apply_event
+from online_models.catalogue.expressions import parse
 from online_models.replica import Replica
+from online_models.users.profiles import apply_event
 from ops.bench.brute_force import Retrieval, best_by_ranker, nearest, recall
 from ops.bench.filters import SHARES, filter_of, labelled, tag_of
 from ops.traffic.simulator import World

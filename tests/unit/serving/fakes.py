@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from online_models.attributes import Attributes
-from online_models.catalogue import Catalogue
+from online_models.catalogue.attributes import Attributes
+from online_models.catalogue.content import Catalogue
+from online_models.catalogue.expressions import Expression
 from online_models.engine.retrieval import Workspace
-from online_models.expressions import Expression
 from serving.contract.queries import ListQuery
 from serving.contract.wanted import wanted
 from serving.pipelines.slate import Candidates, Slate

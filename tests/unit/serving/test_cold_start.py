@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from falcon import testing
 
-from online_models.learner import Learner
-from online_models.profiles import apply_event
+from online_models.learning.learner import Learner
+from online_models.users.profiles import apply_event
 from ops.traffic.simulator import DEVICES, World, examination, item_id, number, user_id
 from serving.pipelines import lists
 from state.entries import CATALOGUE, USER_PROFILE

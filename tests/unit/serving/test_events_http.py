@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from online_models import profiles
+from online_models.users import profiles
 from serving.memory.users import clean
 from state.entries import USER_PROFILE
 from state.records import UserProfile

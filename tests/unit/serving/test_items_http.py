@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from online_models.learner import Learner
+from online_models.learning.learner import Learner
 from state.entries import CATALOGUE, ITEM_ACTIVITY, activity_field
 from state.records import Activity, Item, Watermark
 from state.store import Changes
@@ -46,7 +46,7 @@ async def test_a_bad_item_does_not_lose_its_neighbours(system: System) -> None:
 
 async def test_an_item_tells_its_activity_over_all_partitions_at_stream_time(system: System) -> None:
     """R11"""
-    from online_models import activity
+    from online_models.users import activity
 
     changes = Changes()
     stream_ts = 1_400_000_000_000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from online_models.ranking import Ranking
+from online_models.versions.ranking import Ranking
 from serving.pipelines import lists as lists_module
 from serving.pipelines.ladder import LOAD, MAX_SCORED, Rung, most_scored
 from state.entries import CATALOGUE

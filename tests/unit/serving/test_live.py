@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from falcon import testing
 
-from online_models import profiles
+from online_models.users import profiles
 from serving.memory.live_users import LiveUsers
 from serving.resources import live
 from state.entries import USER_PROFILE

@@ -13,7 +13,7 @@ from falcon import testing
 from online_models.engine import inputs
 from online_models.engine.defaults import default_weights
 from online_models.engine.scorer import Weights
-from online_models.ranking import Ranking
+from online_models.versions.ranking import Ranking
 from state.control import MODELS, ControlDocument
 from state.entries import MODEL, MODEL_CHUNK
 from state.models import Models

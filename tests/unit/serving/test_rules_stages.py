@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_models.rules import ActiveRules
+from online_models.reranking.rules import ActiveRules
 from serving.contract.queries import ListQuery
 from serving.pipelines.filters import Permitted
 from serving.pipelines.pipeline import Pipeline

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online_models import profiles
+from online_models.users import profiles
 from serving.contract.queries import ListQuery
 from serving.memory.users import KnownUser
 from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wanted

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from online_models import profiles
+from online_models.users import profiles
 from state.entries import USER_PROFILE
 from state.records import Activity, Event, UserProfile
 from state.store import Changes

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from online_models.ranking import Ranking
+from online_models.versions.ranking import Ranking
 from state.artifacts import ArtifactError, Manifest, chunks_of, decode, encode, joined
 from state.registry import Registry, RegistryError, UnknownModelError
 from state.settings import Settings

@@ -9,12 +9,12 @@ import pytest
 
 from flows.common.batches import KafkaBatch
 from flows.learn.learning import LearningState
-from online_models.boosting import TreeParameters
 from online_models.engine import inputs
 from online_models.engine.defaults import default_weights
 from online_models.engine.listwise import ListwiseRanker
-from online_models.learner import Learner
-from online_models.ranking import Ranking
+from online_models.learning.learner import Learner
+from online_models.versions.boosting import TreeParameters
+from online_models.versions.ranking import Ranking
 from ops.backfill.registering import artifact_of, live_ranking
 from ops.backfill.running import InterruptedRunError, KeptRunError, NothingToLearnError, forget, run
 from ops.backfill.sources import merged

@@ -8,10 +8,10 @@ import pytest
 
 from flows.common.batches import KafkaBatch
 from flows.learn.learning import LearningState
-from online_models.boosting import TreeParameters
 from online_models.engine.defaults import default_weights
-from online_models.learner import Learner
-from online_models.ranking import Ranking
+from online_models.learning.learner import Learner
+from online_models.versions.boosting import TreeParameters
+from online_models.versions.ranking import Ranking
 from ops.backfill.running import run
 from ops.backfill.taking_over import CannotTakeOverError, check, take_over
 from ops.backfill.training import Parameters

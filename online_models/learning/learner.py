@@ -1,18 +1,14 @@
 """The write side of all models: learns each event and each labelled list once, and tells which rows have changed."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models import learner_rows
 from online_models.arrays import Noise, Slots, grown
-from online_models.budget import Budget
 from online_models.columns import Columns
 from online_models.contexts import ContextCounts
 from online_models.engine import inputs, learning
@@ -26,10 +22,13 @@ from online_models.engine.items import CLOCK_LAST, N_EVENTS
 from online_models.engine.listwise import ListwiseRanker
 from online_models.engine.names import Names
 from online_models.items import ItemSlots
-from online_models.learner_users import LearnerUsers
-from online_models.outcomes import INTERACTIONS, is_positive
-from online_models.rings import RecentIds, Ring
+from online_models.learning import rows as learner_rows
+from online_models.learning.budget import Budget
+from online_models.learning.examples import examination_weight, hashed_id, values_of
+from online_models.learning.rings import RecentIds, Ring
+from online_models.learning.users import LearnerUsers
 from online_models.sources import LEARNED, REPEATS_FROM, Source, gather
+from online_models.users.outcomes import INTERACTIONS, is_positive
 from state.records import CleanEvent, Example, Item, UserRow
 from state.store import Changes, Store
 from state.validation import ERASE
@@ -264,12 +263,8 @@ class Learner:
             self.counts.repeated_examples += 1
             return
         self._learn_exposure(example)
-        n = len(example.items)
-        if example.feature_set != inputs.FEATURE_SET or len(example.features) != 4 * (n + 1) * inputs.N_INPUTS:
-            self.counts.skipped_examples += 1
-            return
-        values = np.frombuffer(example.features, np.float32).reshape(n + 1, inputs.N_INPUTS)
-        if not np.isfinite(values).all():
+        values = values_of(example)
+        if values is None:
             self.counts.skipped_examples += 1
             return
         positives = [position for position, label in enumerate(example.labels) if label == 1]
@@ -279,7 +274,7 @@ class Learner:
         elif others:
             for position in positives:
                 shown = np.array([position, *others])
-                self.ranker.learn_many(values[shown], 0, mean=values[n], weight=examination_weight(position))
+                self.ranker.learn_many(values[shown], 0, mean=values[-1], weight=examination_weight(position))
             self.counts.lists += 1
 
     def _learn_exposure(self, example: Example) -> None:
@@ -393,20 +388,3 @@ class Learner:
     def rings(self) -> tuple[tuple[str, Ring[Any]], ...]:
         """Return the learner's own memories, by name."""
         return ("past", self._past), ("examples", self.example_ids.ring)
-
-
-def examination_weight(position: int) -> float:
-    """Return how much a positive at this position (from 0) counts: the inverse of how likely it was looked at.
-
-    p(position) = (position + 1) ** -0.5, weights clipped at 4 and scaled so that the first position counts 1.
-
-    References
-    ----------
-    Joachims, Swaminathan, Schnabel (2017), Unbiased learning-to-rank with biased feedback.
-    """
-    return min(4.0, math.sqrt(position + 1.0))
-
-
-def hashed_id(example_id: str) -> int:
-    """Return 64 bits of an id."""
-    return int.from_bytes(blake2b(example_id.encode(), digest_size=8).digest(), signed=True)

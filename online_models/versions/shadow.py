@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from online_models.engine import inputs
 from online_models.evaluation.agreement import distance, kendall, overlap, spearman
 from online_models.evaluation.held_out import auc, chances_of, log_loss, ndcg
-from online_models.ranking import Ranking
+from online_models.versions.ranking import Ranking
 
 SCALE = 1_000_000
 """Sums are whole numbers: of millionths."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from online_models.engine import inputs
 from online_models.engine.contributions import contributions
 from online_models.engine.scorer import Scorer, SnapshotVersionError
-from online_models.trees import TreeScorer
+from online_models.versions.trees import TreeScorer
 from state.artifacts import Artifact, ArtifactError
 
 MODEL_NAME = "listwise"

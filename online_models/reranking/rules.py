@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots
-from online_models.attributes import Attributes
-from online_models.expressions import Expression, ExpressionError, parse
+from online_models.catalogue.attributes import Attributes
+from online_models.catalogue.expressions import Expression, ExpressionError, parse
 from state.rules import Boost, Cap, Pin, Promotion, Rules, named
 from state.validation import InvalidInputError
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.listwise import ListwiseRanker
-from online_models.trees import LEAF, columns_of, packed
+from online_models.versions.trees import LEAF, columns_of, packed
 
 MIN_LISTS = 100
 _VALIDATED = 0.1

@@ -25,6 +25,7 @@ from river.drift import ADWIN
 
 from online_models.engine import inputs
 from online_models.evaluation.held_out import chances_of, log_loss
+from online_models.learning.examples import values_of
 from state.records import Example
 
 SIGNALS = (*(f"input_{name}" for name in inputs.NAMES), "prediction", "residual")
@@ -96,10 +97,8 @@ class Drift:
         n = len(example.items)
         if example.request_id is None or crc32(example.request_id.encode()) >= self._share * 2**32:
             return []
-        if n < 2 or example.feature_set != inputs.FEATURE_SET or len(example.features) != 4 * (n + 1) * inputs.N_INPUTS:
-            return []
-        values = np.frombuffer(example.features, np.float32).reshape(n + 1, inputs.N_INPUTS)
-        if not np.isfinite(values).all():
+        values = values_of(example)
+        if n < 2 or values is None:
             return []
         chances = chances_of(score(values[:n], values[n]))
         taken = np.array(example.labels) == 1

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import Slots, as_slots, grown
-from online_models.expressions import All, Comparison, Expression, ExpressionError, Labels, Not, terms_of
+from online_models.catalogue.expressions import All, Comparison, Expression, ExpressionError, Labels, Not, terms_of
 from state.records import Item
 
 Mask = NDArray[np.bool_]

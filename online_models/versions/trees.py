@@ -1,4 +1,4 @@
-"""Gradient-boosted trees as a ranker: scoring needs no library, learning is in `online_models.boosting`."""
+"""Gradient-boosted trees as a ranker: scoring needs no library, learning is in `online_models.versions.boosting`."""
 
 from collections.abc import Sequence
 from typing import Self

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.exploration import N_RATES, Arms
-from online_models.places import fill_places
+from online_models.reranking.exploration import N_RATES, Arms
+from online_models.reranking.places import fill_places
 
 NEVER_DUPLICATE = 2.0
 """A cosine that no two vectors reach: nothing counts as a duplicate."""

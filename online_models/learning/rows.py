@@ -27,7 +27,7 @@ from state.records import BlobRow, ItemRow, UserVectorRow
 from state.store import Changes, Store
 
 if TYPE_CHECKING:
-    from online_models.learner import Learner
+    from online_models.learning.learner import Learner
 
 _AT_ONCE = 1000
 

@@ -8,8 +8,8 @@ have dropped (R24).
 from bisect import insort
 from collections.abc import Sequence
 
-from online_models import activity
-from online_models.outcomes import INTERACTIONS, is_positive, rating_share
+from online_models.users import activity
+from online_models.users.outcomes import INTERACTIONS, is_positive, rating_share
 from state.records import CleanEvent, RecentItem, SessionProfile, UserProfile
 from state.validation import FEEDBACK_TYPES
 

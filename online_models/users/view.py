@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from online_models.outcomes import INTERACTIONS
+from online_models.users.outcomes import INTERACTIONS
 from state.records import UserProfile
 
 _STEPS = INTERACTIONS | {"onboarding"}

@@ -1,10 +1,10 @@
-"""Filling the places of a list: the loops of `online_models.rerank`, which says what they do."""
+"""Filling the places of a list: the loops of `online_models.reranking.rerank`, which says what they do."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.jit import jit
-from online_models.exploration import draw, win_chances
+from online_models.reranking.exploration import draw, win_chances
 
 
 @jit

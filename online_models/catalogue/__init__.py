@@ -1,0 +1,1 @@
+"""What is known of items by themselves, and how requests ask for it."""

@@ -1,0 +1,1 @@
+"""From an order by score to the list that is shown."""

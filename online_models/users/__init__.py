@@ -1,0 +1,1 @@
+"""What events say of users, as profiles."""

@@ -1,0 +1,1 @@
+"""A ranker as a version: what lists are ordered by, and how it compares with another."""
