@@ -52,7 +52,7 @@ def watermarks(consumer: Consumer, where: TopicPartition, timeout_s: float) -> t
         first, end = consumer.get_watermark_offsets(where, timeout_s, cached=False)
         return first, end
 
-    return _patiently(ask, timeout_s)
+    return _patiently(ask, timeout_s, lambda: consumer.list_topics(where.topic, timeout=timeout_s))
 
 
 def offset_at(consumer: Consumer, where: TopicPartition, timeout_s: float) -> int:
@@ -67,11 +67,14 @@ def offset_at(consumer: Consumer, where: TopicPartition, timeout_s: float) -> in
             raise KafkaException(found.error)
         return int(found.offset)
 
-    return _patiently(ask, timeout_s)
+    return _patiently(ask, timeout_s, lambda: consumer.list_topics(where.topic, timeout=timeout_s))
 
 
-def _patiently(ask: Callable[[], T], timeout_s: float) -> T:
-    """Ask again while brokers answer what passes."""
+def _patiently(ask: Callable[[], T], timeout_s: float, look_again: Callable[[], object] = lambda: None) -> T:
+    """Ask again while brokers answer what passes.
+
+    `look_again`: at the metadata; the client itself believes for half a minute that a new topic is not there.
+    """
     until = monotonic() + timeout_s
     while True:
         try:
@@ -80,6 +83,7 @@ def _patiently(ask: Callable[[], T], timeout_s: float) -> T:
             if error.args[0].code() not in _PASSES or monotonic() > until:
                 raise
             Event().wait(_PAUSE_S)
+            look_again()
 
 
 class KafkaLog:

@@ -233,6 +233,7 @@ def _are_led(client: "AdminClient", partitions: Sequence[tuple[str, int]]) -> bo
 
     wanted = {TopicPartition(*where): OffsetSpec.latest() for where in partitions}
     try:
+        client.list_topics(timeout=10)  # else the client believes for half a minute that a new topic is not there
         for asked in client.list_offsets(wanted, request_timeout=10).values():
             asked.result()
     except KafkaException:
