@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from ops.admin import Json, Note, Url
+from ops.one_core import use_one_core
 
 if TYPE_CHECKING:
     from online_models.versions.boosting import TreeParameters
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _NICE = 10
-_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _HELP = """
 Learn a ranker from the log, apart from what is live, judge it, and register it.
 
@@ -70,8 +70,7 @@ def backfill(
     url: Url = None,
 ) -> None:
     """Learn, judge, register."""
-    for name in _ONE_THREAD:
-        os.environ.setdefault(name, "1")
+    use_one_core()
     if source not in ("lake", "kafka"):
         raise typer.BadParameter(f"expected lake or kafka, got {source!r}", param_hint="--from")
     from online_models.versions.revision import revision

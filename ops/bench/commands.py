@@ -1,6 +1,5 @@
 """`freshet bench`: each benchmark prints a table, or JSON, and exits with 1 if a target is missed."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from ops.bench import steps
 from ops.bench.around import error_console, failing_clearly, finish, measured_system, opened_dataset, show
-from ops.evaluation.commands import ONE_THREAD
+from ops.one_core import use_one_core
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -185,8 +184,7 @@ def engine(
     as_json: _Json = False,
 ) -> None:
     """Cost of a list and of learning, by the size of the catalogue and along the stream, in process."""
-    for name in ONE_THREAD:
-        os.environ.setdefault(name, "1")
+    use_one_core()
     from rich.progress import Progress
 
     from ops.bench import engine as bench

@@ -1,6 +1,5 @@
 """`freshet evaluate`: how good the lists are, by protocols that anyone can repeat, beside baselines."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from ops.one_core import use_one_core
+
 if TYPE_CHECKING:
     from online_models.evaluation.protocols import Outcome, Progress
     from online_models.evaluation.report import Report
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("prequential", "sessions", "leave-last-out")
 SIMULATED = ("drift", "new-items")
-ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Read when numpy is first imported: costs are of one core."""
 
 
 def register(app: typer.Typer) -> None:
@@ -68,8 +67,7 @@ def evaluate_command(
     ] = None,
 ) -> None:
     """Judge lists along a log: each is asked for before its event is shown."""
-    for name in ONE_THREAD:
-        os.environ.setdefault(name, "1")
+    use_one_core()
     if stdio:
         from ops.evaluation.stdio import run
 
