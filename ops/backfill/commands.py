@@ -35,7 +35,7 @@ Examples:
 
   freshet backfill --from kafka --params learning_rate=0.003 --take-over
 
-  while freshet backfill --on-drift; do :; done
+  freshet backfill --on-drift --promote
 """
 
 

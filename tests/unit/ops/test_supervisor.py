@@ -26,6 +26,7 @@ ALL = [
     parts.broker(["java", "-Dname=100%", "kafka.Kafka", "a file"]),
     *(flow.part() for flow in parts.FLOWS),
     parts.serving(),
+    *parts.challenger("promote"),
     parts.traffic("simulate"),
 ]
 
@@ -54,10 +55,20 @@ def test_every_part_is_supervised_and_tied_to_the_supervisor(home: Home) -> None
 
 def test_what_depends_on_others_stops_first(home: Home) -> None:
     config = parsed(home)
-    groups = {name: config[f"group:{name}"] for name in ("traffic", "serving", "flows", "servers")}
+    groups = {name: config[f"group:{name}"] for name in ("traffic", "training", "serving", "flows", "servers")}
     assert [name for name, _ in sorted(groups.items(), key=lambda g: -int(g[1]["priority"]))] == list(groups)
     assert groups["servers"]["programs"] == "redis,kafka"
     assert groups["flows"]["programs"] == "clean,catalogue,attribution,metrics,features,experiments,lake,learn"
+
+
+def test_a_challenger_is_learned_on_drift_only_where_that_is_asked_for(home: Home) -> None:
+    """R19: the policy is a setting; the command is the one that people give."""
+    assert parts.challenger(Settings().on_drift) == []
+    (part,) = parts.challenger("take-over")
+    assert part.argv[1:] == ["-m", "ops", "backfill", "--on-drift", "--take-over"]
+    (part,) = parts.challenger("register")
+    assert part.argv[-1] == "--on-drift"
+    assert parsed(home)["program:challenger"]["autorestart"] == "true", "it waits for the next alarm"
 
 
 def test_settings_survive_the_way_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
