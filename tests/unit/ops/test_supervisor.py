@@ -9,12 +9,14 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
+from ops.admin import AdminApi
 from ops.stack import home as home_module
 from ops.stack import parts, tether
-from ops.stack.children import environment, is_free, last_lines, wait_until
+from ops.stack.children import environment, free_ports, is_free, last_lines, wait_until
 from ops.stack.errors import StackError
 from ops.stack.home import Home, Ports
 from ops.stack.supervisor import configuration
@@ -69,6 +71,25 @@ def test_a_challenger_is_learned_on_drift_only_where_that_is_asked_for(home: Hom
     (part,) = parts.challenger("register")
     assert part.argv[-1] == "--on-drift"
     assert parsed(home)["program:challenger"]["autorestart"] == "true", "it waits for the next alarm"
+
+
+def test_commands_find_the_api_where_the_stack_was_started(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R32: `freshet up --port 8291`, and then `freshet models list`."""
+    asked = []
+
+    def answer(method: str, url: str, **_: object) -> httpx.Response:
+        asked.append(url)
+        return httpx.Response(200, json={})
+
+    monkeypatch.setattr(httpx, "request", answer)
+    home.prepare()
+    home.remember(Ports(*free_ports(3)), Settings(port=8291))
+    monkeypatch.setenv("FRESHET_HOME", str(home.folder))
+    monkeypatch.delenv("FRESHET_PORT", raising=False)
+    AdminApi("models").call("GET", "", None)
+    monkeypatch.setenv("FRESHET_PORT", "8292")
+    AdminApi("models").call("GET", "", None)
+    assert [url.partition("/v1")[0] for url in asked] == ["http://127.0.0.1:8291", "http://127.0.0.1:8292"]
 
 
 def test_settings_survive_the_way_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
