@@ -47,6 +47,9 @@ class Settings(BaseSettings):
         "nothing",
         description="what a challenger, learned by the local stack when the stream drifts, may do; nothing: none is",
     )
+    on_drift_rest_s: float = Field(
+        21_600, ge=0, description="after such a challenger, alarms are not answered for so long"
+    )
     lake: str | None = Field(
         None, description="folder or URL (s3://bucket/path; credentials from AWS_*) of the lake; none: in `home`"
     )

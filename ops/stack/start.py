@@ -79,7 +79,7 @@ def _start(
 ) -> None:
     supervisor = Supervisor(home)
     others = [*(flow.part() for flow in FLOWS), parts.serving()]
-    later = [*parts.challenger(settings.on_drift), *traffic]
+    later = [*parts.challenger(settings.on_drift, settings.on_drift_rest_s), *traffic]
     supervisor.start([*servers, *others, *later], settings, tied=tied)
     for part in servers:
         display.begin(part.name, "starting")

@@ -28,7 +28,7 @@ ALL = [
     parts.broker(["java", "-Dname=100%", "kafka.Kafka", "a file"]),
     *(flow.part() for flow in parts.FLOWS),
     parts.serving(),
-    *parts.challenger("promote"),
+    *parts.challenger("promote", 60),
     parts.traffic("simulate"),
 ]
 
@@ -65,11 +65,12 @@ def test_what_depends_on_others_stops_first(home: Home) -> None:
 
 def test_a_challenger_is_learned_on_drift_only_where_that_is_asked_for(home: Home) -> None:
     """R19: the policy is a setting; the command is the one that people give."""
-    assert parts.challenger(Settings().on_drift) == []
-    (part,) = parts.challenger("take-over")
-    assert part.argv[1:] == ["-m", "ops", "backfill", "--on-drift", "--take-over"]
-    (part,) = parts.challenger("register")
-    assert part.argv[-1] == "--on-drift"
+    defaults = Settings()
+    assert parts.challenger(defaults.on_drift, defaults.on_drift_rest_s) == []
+    (part,) = parts.challenger("take-over", 60)
+    assert part.argv[1:] == ["-m", "ops", "backfill", "--on-drift", "--rest", "60", "--take-over"]
+    (part,) = parts.challenger("register", 3600)
+    assert part.argv[-2:] == ["--rest", "3600"]
     assert parsed(home)["program:challenger"]["autorestart"] == "true", "it waits for the next alarm"
 
 
