@@ -3,8 +3,8 @@
 The newest events are played as live traffic. Before each positive one its user asks for a list; when the item is in
 it, the event says so, as a click would. So arms differ by how often what somebody took next was in the list.
 
-A second experiment, in a layer of its own, gives half of the users the model as it was in the beginning. What the shadow
-says of that one, from lists that the live one ranks, is compared with what it gets where it is served.
+A second experiment, in a layer of its own, gives half of the users the model as it was in the beginning. What the
+shadow says of that one, from lists that the live one ranks, is compared with what it gets where it is served.
 """
 
 import asyncio
