@@ -25,6 +25,8 @@ from state.topics import CLEAN, EXAMPLES, IMPRESSIONS
 
 FLOW = "experiments"
 
+_GATHER = timedelta(milliseconds=200)
+
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +47,7 @@ def main() -> None:
     store, teller = RedisStore(settings), KafkaTeller(settings, FLOW)
     arms = ArmState(store, FLOW, partitions, timedelta(seconds=settings.attribution_window_s))
     topics = {IMPRESSIONS: partitions, EXAMPLES: partitions, CLEAN: partitions}
-    source = KafkaSource(settings, FLOW, topics, stopping, start=arms.start())
+    source = KafkaSource(settings, FLOW, topics, stopping, start=arms.start(), gather=_GATHER)
     try:
         state = GuardedArms(arms, Guard(store, teller))
         run(build_flow(source, traced(state, flow_traces(settings, FLOW))), settings)
