@@ -76,7 +76,7 @@ async def measure(dataset: Dataset, n_live: int, home: Path, progress: Progress)
             await log.wait(0.1)
             _settle(flows)
     sums = {row.arm: merged([row.sums]) for _, row in store.scan_rows(EXPERIMENT_ARMS) if row.arm}
-    return experiments.of_sums(NAME, sums, 0, CONTROL)
+    return experiments.of_sums(NAME, sums, 0, experiments.ByDay({}, []), CONTROL)
 
 
 def report(dataset: str, found: experiments.Report) -> Report:
