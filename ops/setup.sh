@@ -73,7 +73,7 @@ begin "Installing $lock (once; about half a minute)"
 awk '/^pip==/ { found = 1 } found { print } found && !/\\$/ { exit }' "$lock" >"$pip_of_lock"
 pip --require-hashes -r "$pip_of_lock"
 pip --require-hashes -r "$lock"
-pip --no-deps --no-build-isolation -e .
+pip --quiet --no-deps --no-build-isolation -e . # still quieter: it warns of what every such installation is
 tell_time
 begin "Compiling the models (once; about half a minute)"
 .venv/bin/python -m online_models.warm_up || fail "The models could not be compiled, see above." "Is the folder writable?"
