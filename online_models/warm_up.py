@@ -11,6 +11,7 @@ import numpy as np
 
 from online_models.arrays import Slots, descending
 from online_models.engine import inputs
+from online_models.learning import rows
 from online_models.learning.learner import Learner
 from online_models.replica import Replica
 from online_models.reranking.exploration import Arms
@@ -71,11 +72,11 @@ def _take_up(learner: Learner) -> None:
     for _ in range(_N_LISTS):
         learner.ranker.learn_many(np.zeros((3, inputs.N_INPUTS), np.float32), 0)
     store, changes = MemoryStore(), Changes()
-    learner.write(changes)
+    rows.write(learner, changes)
     changes.upsert(CATALOGUE, "i0", Item(item_id="i0", genres=["g"]))
     store.commit(changes)
-    learner.written()
-    Learner().restore(store)
+    rows.written(learner)
+    rows.restore(Learner(), store)
     replica = Replica()
     replica.apply({table: dict(store.scan_rows(table)) for table in Replica.TABLES}, complete=True)
     assert store.get_rows(MODEL, ["ranker"])

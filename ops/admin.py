@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60.0
 Url = Annotated[
     str | None,
-    typer.Option("--url", help="Of the API; default: this machine, at FRESHET_PORT.", show_default=False),
+    typer.Option("--url", help="Of the API; default: the local stack's, or FRESHET_PORT.", show_default=False),
 ]
 Note = Annotated[str, typer.Option(help="Why, for the history.")]
 Json = Annotated[bool, typer.Option("--json", help="Print what the API answered.")]
@@ -107,10 +107,10 @@ class AdminApi:
 
 
 def _here() -> str:
+    from ops.stack.home import local_settings
     from ops.stack.status import address
-    from state.settings import Settings
 
-    return address(Settings())
+    return address(local_settings())
 
 
 def when(ts: int) -> str:

@@ -174,8 +174,9 @@ def diff(
 ) -> None:
     """Compare two models."""
     answer = _api.call("GET", f"/{name}/diff", url, params={"to": other})
+    agreement, reason = _agreement(name, other)
     if as_json:
-        typer.echo(json.dumps(answer))
+        typer.echo(json.dumps(answer | {"agreement": agreement}))
         return
     from rich.console import Console
     from rich.table import Table
@@ -187,12 +188,46 @@ def diff(
         for metric, (before, after) in metrics.items():
             console.print(f"{metric}, {segment}: {before:.4f} -> {after:.4f}", highlight=False)
     if answer["weights_distance"] is None:
+        console.print("weights: not to be compared, as trees have none")
+    else:
+        console.print(f"all weights differ by {answer['weights_distance']:.1%}; most, of those that act directly:")
+        table = Table("input", "first", "second", box=None)
+        for found in answer["inputs"]:
+            table.add_row(found["name"], f"{found['before']:+.4f}", f"{found['after']:+.4f}")
+        console.print(table)
+    if agreement is None:
+        console.print(f"order of lists: not to be compared, {reason}", highlight=False)
         return
-    console.print(f"all weights differ by {answer['weights_distance']:.1%}; most, of those that act directly:")
-    table = Table("input", "first", "second", box=None)
-    for found in answer["inputs"]:
-        table.add_row(found["name"], f"{found['before']:+.4f}", f"{found['after']:+.4f}")
-    console.print(table)
+    console.print(
+        f"on the newest {agreement['lists']:,} served lists: Kendall's tau {agreement['kendall']:.3f}, "
+        f"first ten in common {agreement['overlap10']:.1%}, chance given to other items {agreement['distance']:.1%}",
+        highlight=False,
+    )
+    for metric, before in agreement["first"].items():
+        after, n = agreement["second"][metric], agreement["taken_lists"]
+        console.print(f"{metric} on {n:,} of them, of which either may have learned: {before:.4f} -> {after:.4f}")
+
+
+def _agreement(name: str, other: str) -> tuple[dict[str, Any] | None, str]:
+    """Return how far two models agree on served lists; or None, and why that cannot be said here."""
+    import msgspec
+
+    from online_models.versions.ranking import Ranking
+    from ops import model_agreement
+    from ops.lake.query import LakeError, opened
+    from ops.stack.home import local_settings
+    from state.artifacts import ArtifactError
+    from state.registry import Registry, RegistryError, UnknownModelError
+
+    settings = local_settings()
+    registry = Registry(settings.models_root)
+    try:
+        first, second = (Ranking.of(registry.get(model)) for model in (name, other))
+        with opened(settings) as lake:
+            found = model_agreement.agreement(lake, first, second)
+    except (ArtifactError, UnknownModelError, RegistryError, LakeError) as error:
+        return None, str(error)
+    return (None, "as the lake has no list that both can score") if found is None else (msgspec.to_builtins(found), "")
 
 
 def snapshot(note: Note = "", as_json: Json = False, url: Url = None) -> None:

@@ -18,6 +18,7 @@ from state.artifacts import ModelChunk
 from state.control import ControlDocument
 from state.records import (
     Activity,
+    ArmDay,
     ArmRow,
     BlobRow,
     CleanEvent,
@@ -133,6 +134,8 @@ ITEM_ACTIVITY = Table("item_activity", feed="features", record=Activity)
 USER_ARMS = Entry("v1:user:{id}:arms", UserArms, ttl=timedelta(days=90))
 # flows.experiments -> itself, serving; field: `arm_field(partition, experiment, arm)`
 EXPERIMENT_ARMS = Table("experiment_arms", feed="experiments", record=ArmRow, n_buckets=1)
+# flows.experiments -> itself, serving; field: `arm_day_field(partition, experiment, arm, day)`
+EXPERIMENT_DAYS = Table("experiment_days", feed="experiments", record=ArmDay)
 
 # The online models: flows.learn -> itself at start, serving (but for `LEARNER`); field: item_id unless said
 ITEM_MODEL = Table("item_model", feed="learn", record=ItemRow)
@@ -168,6 +171,7 @@ TABLES: tuple[Table[object], ...] = (
     ITEM_USERS,
     USER_VECTOR,
     EXPERIMENT_ARMS,
+    EXPERIMENT_DAYS,
     CONTROL,
     CONTROL_HISTORY,
 )  # type: ignore[assignment]
@@ -201,6 +205,11 @@ def activity_field(partition: int, item_id: str) -> str:
 def arm_field(partition: int, experiment: str, arm: str) -> str:
     """Name the row of `EXPERIMENT_ARMS` with what one partition's users did in an arm."""
     return f"{partition}:{experiment}:{arm}"
+
+
+def arm_day_field(partition: int, experiment: str, arm: str, day: int) -> str:
+    """Name the row of `EXPERIMENT_DAYS` with what one partition's users did in an arm on a day."""
+    return f"{arm_field(partition, experiment, arm)}:{day}"
 
 
 def metric_window_id(family: str, start_ms: int, partition: int) -> str:

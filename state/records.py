@@ -111,6 +111,12 @@ class Impression(Struct, array_like=True, frozen=True):
     rules_version: int = 0
     relaxed: dict[str, int] = {}
     """Rules that had to give way, see `online_models.reranking.rerank`."""
+    latency_ms: float | None = None
+    """From the request's arrival until the list was made."""
+    novelty: float | None = None
+    """Of the list, bits; see `online_models.evaluation.slates`, also for `diversity`."""
+    diversity: float | None = None
+    """Of the list, 0 to 1; None where less than two of its items have genres."""
 
 
 class Example(Struct, array_like=True, frozen=True):
@@ -209,6 +215,12 @@ class UserArm(Struct, array_like=True):
     """None for who was seen in several: nothing of this counts."""
     counts: dict[str, int] = field(default_factory=dict)
     """See `online_models.experiments.arm_sums.COLUMNS`."""
+    first_ts: int = 0
+    """Of the lists, epoch ms; 0 until one has come."""
+    last_ts: int = 0
+    """Of the events after the first list."""
+    days: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Day since 1970 (UTC) -> counts of the day, bounded."""
 
 
 class UserArms(Struct, array_like=True):
@@ -230,6 +242,21 @@ class ArmRow(Struct, array_like=True, frozen=True):
     """See `online_models.experiments.arm_sums`."""
     first_ts: int
     """Of its lists, epoch ms."""
+
+
+class ArmDay(Struct, array_like=True, frozen=True):
+    """What one partition's users were shown and did in one arm on one day; see `online_models.experiments.arm_days`."""
+
+    experiment: str
+    arm: str
+    day: int
+    """Since 1970, UTC."""
+    sums: dict[str, int]
+    """Over the users who were seen in no other arm."""
+    latency: dict[str, int]
+    """Bin of a latency, as in `state.metrics.score_bin` -> lists."""
+    items: bytes
+    """uint64, ascending: the lowest hashes of the items that were shown, see `state.metrics.item_hash`."""
 
 
 class Shown(Struct, array_like=True, frozen=True):

@@ -43,6 +43,13 @@ class Settings(BaseSettings):
     drift_share: float = Field(
         1.0, ge=0, le=1, description="of the labelled lists in which the learner looks for drift; 0: none"
     )
+    on_drift: Literal["nothing", "register", "promote", "take-over"] = Field(
+        "nothing",
+        description="what a challenger, learned by the local stack when the stream drifts, may do; nothing: none is",
+    )
+    on_drift_rest_s: float = Field(
+        21_600, ge=0, description="after such a challenger, alarms are not answered for so long"
+    )
     lake: str | None = Field(
         None, description="folder or URL (s3://bucket/path; credentials from AWS_*) of the lake; none: in `home`"
     )

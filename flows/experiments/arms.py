@@ -1,20 +1,36 @@
 """What users did in the arms of experiments: the logic of `flows.experiments`, without an engine.
 
-Of each user who was assigned, a row in the store; of each arm, sums over users that follow from the rows. Both are
-written in one commit with the positions in the log, so that a restart neither loses nor repeats anything.
+Of each user who was assigned, a row in the store; of each arm, and of each of its days, sums over users that follow
+from the rows. All are written in one commit with the positions in the log, so that a restart neither loses nor repeats
+anything. Events count from the user's first list on, so they wait until the lists before them have been read.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import msgspec
+import numpy as np
 
 from flows.common.batches import KafkaBatch
-from online_models.experiments.arm_sums import Sums, add, contributions, take_labels, take_list
-from state.entries import EXPERIMENT_ARMS, USER_ARMS, arm_field
-from state.records import ArmRow, UserArms, Watermark
+from online_models.experiments.arm_days import MAX_DAYS, OneDay, Shown
+from online_models.experiments.arm_sums import (
+    DAY_MS,
+    MEASURED,
+    Sums,
+    add,
+    contributions,
+    day_contributions,
+    forget_days,
+    list_counts,
+    take_event,
+    take_labels,
+    take_list,
+)
+from state.entries import EXPERIMENT_ARMS, EXPERIMENT_DAYS, USER_ARMS, arm_day_field, arm_field
+from state.records import ArmDay, ArmRow, UserArms, Watermark
 from state.store import Changes, Store, check_expected
 from state.topics import CLEAN, EXAMPLES, IMPRESSIONS
 from state.validation import ERASE
@@ -25,9 +41,13 @@ MAX_ARMS = 1024
 """Of a partition: of more, nothing is summed."""
 _MAX_ERASED = 20_000
 _BEGINNING = Watermark(next_offset=0, stream_ts=0)
+_NOTHING = msgspec.Raw()
 _Where = tuple[str, int]
 _Arm = tuple[int, str, str]
 """Partition, experiment, arm."""
+_Day = tuple[int, str, str, int]
+"""Partition, experiment, arm, day since 1970."""
+_Key = TypeVar("_Key")
 
 
 class _List(msgspec.Struct, array_like=True):
@@ -37,7 +57,7 @@ class _List(msgspec.Struct, array_like=True):
     user_id: str
     ts: int
     surface: msgspec.Raw
-    items: msgspec.Raw
+    items: list[str]
     scores: msgspec.Raw
     sources: msgspec.Raw
     propensities: msgspec.Raw
@@ -47,6 +67,14 @@ class _List(msgspec.Struct, array_like=True):
     model_version: msgspec.Raw
     experiments: dict[str, str] = {}
     degraded: dict[str, str] | None = None
+    session_id: msgspec.Raw = _NOTHING
+    device: msgspec.Raw = _NOTHING
+    reasons: msgspec.Raw = _NOTHING
+    rules_version: msgspec.Raw = _NOTHING
+    relaxed: msgspec.Raw = _NOTHING
+    latency_ms: float | None = None
+    novelty: float | None = None
+    diversity: float | None = None
 
 
 class _Labels(msgspec.Struct, array_like=True):
@@ -68,13 +96,17 @@ class _Labels(msgspec.Struct, array_like=True):
 
 
 class _Event(msgspec.Struct, array_like=True):
-    """The part of a `CleanEvent` that says who is to be forgotten."""
+    """The part of a `CleanEvent` that is counted, or says who is to be forgotten."""
 
     event_id: msgspec.Raw
     type: str
     user_id: str
     item_id: msgspec.Raw
     ts: int
+    session_id: msgspec.Raw = _NOTHING
+    request_id: msgspec.Raw = _NOTHING
+    position: msgspec.Raw = _NOTHING
+    value: float | str | None = None
 
 
 _DECODERS: Mapping[str, Callable[[bytes], _List | _Labels | _Event]] = {
@@ -85,7 +117,7 @@ _DECODERS: Mapping[str, Callable[[bytes], _List | _Labels | _Event]] = {
 
 
 class ArmState:
-    """A `StoreLogic`: sums `Impression`s and `Example`s by arm, and forgets users who were erased.
+    """A `StoreLogic`: sums `Impression`s, `Example`s and `CleanEvent`s by arm, and forgets users who were erased.
 
     Parameters
     ----------
@@ -120,9 +152,21 @@ class ArmState:
         for name, row in store.scan_rows(EXPERIMENT_ARMS):
             if (partition := int(name.partition(":")[0])) in partitions:
                 self._rows[partition, row.experiment, row.arm] = row
+        self._days: dict[_Day, OneDay] = {}
+        for name, of_day in store.scan_rows(EXPERIMENT_DAYS):
+            if (partition := int(name.partition(":")[0])) in partitions:
+                key = partition, of_day.experiment, of_day.arm, of_day.day
+                self._days[key] = OneDay(of_day.arm, of_day.day, of_day.sums, Shown.of(of_day))
         self._users: dict[str, UserArms] = {}
-        """Of those with something that is not committed yet."""
+        """As they will be committed, and those who were only looked at."""
+        self._dirty_users: set[str] = set()
         self._dirty_rows: set[_Arm] = set()
+        self._dirty_days: set[_Day] = set()
+        self._dropped_days: set[_Day] = set()
+        self._waiting: dict[int, list[KafkaBatch]] = {}
+        """Partition -> events, until the lists before them have been read."""
+        self._lists_until: dict[int, float] = {}
+        """Partition -> when the newest list that was read had been written, epoch ms; infinite at the end."""
         self._erased: dict[str, int] = {}
         self._changed: set[_Arm] = set()
 
@@ -131,23 +175,46 @@ class ArmState:
         return {where: mark.next_offset for where, mark in self._committed.items()}
 
     def apply(self, batch: KafkaBatch) -> None:
-        where = batch.topic, batch.partition
-        found = [message for message in self._decoded(batch) if _counts(message)]
+        partition = batch.partition
+        if batch.topic == IMPRESSIONS.name:
+            self._apply(batch)
+            before = self._lists_until.get(partition, 0.0)
+            self._lists_until[partition] = float("inf") if batch.at_end else max(batch.timestamps, default=before)
+            waiting = self._waiting.pop(partition, [])
+        elif batch.topic == CLEAN.name:
+            waiting = [*self._waiting.pop(partition, []), batch]
+        else:
+            self._apply(batch)
+            return
+        while waiting and max(waiting[0].timestamps, default=0) <= self._lists_until.get(partition, -1.0):
+            self._apply(waiting.pop(0))
+        if waiting:
+            self._waiting[partition] = waiting
+
+    def _apply(self, batch: KafkaBatch) -> None:
+        found = [message for message in self._decoded(batch) if self._counts(message)]
         self._load(message.user_id for message in found)
         for message in found:
             self._take(batch.partition, message)
+        where = batch.topic, batch.partition
+        before = self._applied.get(where, _BEGINNING)
         newest = max((message.ts for message in found), default=0)
-        self._applied[where] = Watermark(batch.next_offset, max(newest, self._applied.get(where, _BEGINNING).stream_ts))
+        if batch.next_offset != before.next_offset or newest > before.stream_ts:
+            self._applied[where] = Watermark(batch.next_offset, max(newest, before.stream_ts))
 
     def flush(self) -> None:
         changes = Changes()
-        for user_id, user in self._users.items():
-            if user.experiments:
+        for user_id in self._dirty_users:
+            if (user := self._users[user_id]).experiments:
                 changes.put(USER_ARMS, user_id, user)
             else:
                 changes.delete(USER_ARMS, user_id)
         for arm in self._dirty_rows:
             changes.upsert(EXPERIMENT_ARMS, arm_field(*arm), self._rows[arm])
+        for day in self._dirty_days:
+            changes.upsert(EXPERIMENT_DAYS, arm_day_field(*day), _row_of(day, self._days[day]))
+        for day in self._dropped_days:
+            changes.remove(EXPERIMENT_DAYS, arm_day_field(*day))
         now_ms = int(self._clock() * 1000)
         moved: dict[_Where, Watermark] = {}
         for where, mark in self._applied.items():
@@ -161,8 +228,11 @@ class ArmState:
         self._committed.update(moved)
         self._applied.update(moved)
         self._users.clear()
+        self._dirty_users.clear()
         self._changed |= self._dirty_rows
         self._dirty_rows.clear()
+        self._dirty_days.clear()
+        self._dropped_days.clear()
 
     def verify(self) -> None:
         check_expected(self._flow, self._committed, self._store.watermarks(self._flow))
@@ -188,52 +258,104 @@ class ArmState:
         for user_id, row in zip(missing, rows, strict=True):
             self._users[user_id] = row or UserArms()
 
+    def _counts(self, message: _List | _Labels | _Event) -> bool:
+        if isinstance(message, _Event):
+            return bool(self._rows) or message.type == ERASE
+        return bool(message.experiments and message.request_id)
+
     def _take(self, partition: int, message: _List | _Labels | _Event) -> None:
         user_id = message.user_id
-        if isinstance(message, _Event):
+        if isinstance(message, _Event) and message.type == ERASE:
             self._forget(partition, user_id, message.ts)
             return
-        if message.ts <= self._erased.get(user_id, -1):
+        user = self._users[user_id]
+        if message.ts <= self._erased.get(user_id, -1) or (isinstance(message, _Event) and not user.experiments):
             return
-        user, arms, request_id = self._users[user_id], message.experiments, message.request_id or ""
-        before = contributions(user)
+        self._dirty_users.add(user_id)
+        forget_days(user, message.ts)
+        before, days_before = contributions(user), day_contributions(user)
         if isinstance(message, _List):
-            take_list(user, request_id, message.ts, arms, bool(message.degraded), self._keep_ms)
+            measured = {field: getattr(message, field) for _, _, field, _ in MEASURED}
+            counts = list_counts(bool(message.degraded), measured)
+            if take_list(user, message.request_id, message.ts, message.experiments, counts, self._keep_ms):
+                self._show(partition, message)
+        elif isinstance(message, _Labels):
+            told = message.request_id or "", message.ts, message.experiments
+            take_labels(user, *told, message.labels, message.outcomes, self._keep_ms)
         else:
-            take_labels(user, request_id, message.ts, arms, message.labels, message.outcomes, self._keep_ms)
+            take_event(user, message.type, message.ts, message.value)
         self._move(partition, before, contributions(user), message.ts)
+        self._move_days(partition, days_before, day_contributions(user))
+
+    def _show(self, partition: int, shown: _List) -> None:
+        for experiment, arm in shown.experiments.items():
+            if self._row(partition, experiment, arm, shown.ts) is not None:
+                day = self._day(partition, experiment, arm, shown.ts // DAY_MS)
+                day.shown.add(shown.items, shown.latency_ms)
 
     def _forget(self, partition: int, user_id: str, ts: int) -> None:
         """Take the user out of all sums: what is left of the past in the other topics does not count (R27)."""
         self._erased[user_id] = ts
         if len(self._erased) > _MAX_ERASED:
             del self._erased[next(iter(self._erased))]
-        self._move(partition, contributions(self._users[user_id]), {}, ts)
+        user = self._users[user_id]
+        self._dirty_users.add(user_id)
+        self._move(partition, contributions(user), {}, ts)
+        self._move_days(partition, day_contributions(user), {})
         self._users[user_id] = UserArms()
 
     def _move(
         self, partition: int, before: dict[tuple[str, str], Sums], after: dict[tuple[str, str], Sums], ts: int
     ) -> None:
-        for (experiment, arm), sums in after.items():
-            if before.get((experiment, arm)) != sums:
-                self._add(partition, experiment, arm, sums, 1, ts)
-        for (experiment, arm), sums in before.items():
-            if after.get((experiment, arm)) != sums:
-                self._add(partition, experiment, arm, sums, -1, ts)
+        for (experiment, arm), more, sign in _differences(before, after):
+            if (row := self._row(partition, experiment, arm, ts)) is not None:
+                add(row.sums, more, sign)
 
-    def _add(self, partition: int, experiment: str, name: str, more: Sums, sign: int, ts: int) -> None:
+    def _move_days(
+        self, partition: int, before: dict[tuple[str, str, int], Sums], after: dict[tuple[str, str, int], Sums]
+    ) -> None:
+        for (experiment, arm, day), more, sign in _differences(before, after):
+            if (partition, experiment, arm) in self._rows:
+                add(self._day(partition, experiment, arm, day).sums, more, sign)
+
+    def _row(self, partition: int, experiment: str, name: str, ts: int) -> ArmRow | None:
+        """Return a row that will be written, None where there are too many."""
         arm = partition, experiment, name
         row = self._rows.get(arm)
         if row is None:
             if len(self._rows) >= MAX_ARMS:
                 log.error("%s:%s is not summed: there are %d arms already", experiment, name, MAX_ARMS)
-                return
+                return None
             row = self._rows[arm] = ArmRow(experiment, name, {}, ts)
-        add(row.sums, more, sign)
         self._dirty_rows.add(arm)
+        return row
+
+    def _day(self, partition: int, experiment: str, arm: str, day: int) -> OneDay:
+        """Return a day that will be written; the first of an arm makes room for it."""
+        key = partition, experiment, arm, day
+        found = self._days.get(key)
+        if found is None:
+            for old in [old for old in self._days if old[:3] == key[:3] and old[3] <= day - MAX_DAYS]:
+                del self._days[old]
+                self._dirty_days.discard(old)
+                self._dropped_days.add(old)
+            found = self._days[key] = OneDay(arm, day)
+            self._dropped_days.discard(key)
+        self._dirty_days.add(key)
+        return found
 
 
-def _counts(message: _List | _Labels | _Event) -> bool:
-    if isinstance(message, _Event):
-        return message.type == ERASE
-    return bool(message.experiments and message.request_id)
+def _differences(before: dict[_Key, Sums], after: dict[_Key, Sums]) -> Iterable[tuple[_Key, Sums, int]]:
+    """Yield what is to be added and taken away."""
+    for key, sums in after.items():
+        if before.get(key) != sums:
+            yield key, sums, 1
+    for key, sums in before.items():
+        if after.get(key) != sums:
+            yield key, sums, -1
+
+
+def _row_of(day: _Day, found: OneDay) -> ArmDay:
+    _, experiment, arm, number = day
+    items = np.asarray(found.shown.lowest(), "<u8").tobytes()
+    return ArmDay(experiment, arm, number, found.sums, found.shown.latency, items)

@@ -15,7 +15,7 @@ from flows.experiments.arms import ArmState
 from online_models.experiments.arm_sums import USERS, Sums, merged
 from online_models.experiments.effects import estimate_sums
 from online_models.experiments.guardrails import check, mismatch
-from online_models.experiments.metrics import GUARDED
+from online_models.experiments.metrics import BY_NAME
 from online_models.experiments.plans import stopped
 from state.control import EXPERIMENTS, ControlDocument, version_field
 from state.entries import CONTROL, EXPERIMENT_ARMS
@@ -106,8 +106,13 @@ class Guard:
         broken = mismatch(experiment, {name: sums.get(USERS, 0) for name, sums in known.items()})
         if broken is not None:
             self._alarm("sample_ratio", cut_of(experiment=experiment.name), f"{experiment.name}: {broken}", now_ms)
+        guarded = {rail.metric: BY_NAME[rail.metric] for rail in experiment.guardrails}
         stop = check(
-            experiment, {m.name: {name: estimate_sums(sums, m) for name, sums in known.items()} for m in GUARDED}
+            experiment,
+            {
+                name: {arm: estimate_sums(sums, metric) for arm, sums in known.items()}
+                for name, metric in guarded.items()
+            },
         )
         if stop is None:
             return False

@@ -233,6 +233,9 @@ _IMPRESSION = {
     "reasons": TEXTS,
     "rules_version": INTEGER,
     "relaxed": TEXT,
+    "latency_ms": REAL,
+    "novelty": REAL,
+    "diversity": REAL,
 }
 _IMPRESSION_TEXTS = (
     "request_id",
@@ -259,6 +262,7 @@ def _impressions(batch: KafkaBatch) -> tuple[dict[str, Array], Sequence[int], in
         "rules_version": _integers(found["rules_version"], np.int32),
         "relaxed": _json(found["relaxed"]),
     }
+    columns |= {name: Array(found[name], type=REAL) for name in ("latency_ms", "novelty", "diversity")}
     return columns, places, len(batch.values) - len(places)
 
 

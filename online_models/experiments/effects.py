@@ -93,9 +93,8 @@ def estimate_sums(sums: Mapping[str, int], metric: Metric) -> Estimate:
     ratio = sums.get(above, 0) / total
     products = product(sums, above, above) - 2.0 * ratio * product(sums, above, below)
     residuals = products + ratio**2 * product(sums, below, below)
-    if n < 2:
-        return Estimate(ratio, float("inf"), n)
-    return Estimate(ratio, max(residuals, 0.0) / (n - 1) * n / total**2, n)
+    variance = max(residuals, 0.0) / (n - 1) * n / total**2 if n > 1 else float("inf")
+    return Estimate(ratio * metric.unit, variance * metric.unit**2, n)
 
 
 def compare(control: Arm, treatment: Arm, alpha: float = 0.05, planned_users: int = 20_000) -> Effect:

@@ -35,7 +35,7 @@ Examples:
 
   freshet backfill --from kafka --params learning_rate=0.003 --take-over
 
-  while freshet backfill --on-drift; do :; done
+  freshet backfill --on-drift --promote
 """
 
 
@@ -60,6 +60,9 @@ def backfill(
     on_drift: Annotated[
         bool, typer.Option("--on-drift", help="Wait for the next alarm of drift, then begin. See docs/models.md.")
     ] = False,
+    rest: Annotated[
+        float, typer.Option(min=0, help="Seconds after the last answer to an alarm, in which none counts.")
+    ] = 0.0,
     take_over: Annotated[
         bool,
         typer.Option("--take-over", help="Let the live learner go on from it, unless it is worse than what ranks."),
@@ -95,7 +98,7 @@ def backfill(
         forget(request, folder)
     os.nice(_NICE)  # what is live goes first
     if on_drift:
-        note = note or f"drift: {_awaited(settings)}"
+        note = "; ".join(part for part in (_awaited(settings, rest), note) if part)
     training, artifact = _learned(request, settings, folder, note, as_json)
     _tell(training, artifact, as_json)
     objection = training.held_out.objection()
@@ -128,22 +131,32 @@ def _check_library() -> None:
         _fail(str(error))
 
 
-def _awaited(settings: "Settings") -> str:
+def _awaited(settings: "Settings", rest: float) -> str:
+    """Return the note that says what has drifted."""
+    import time
+
     from confluent_kafka import KafkaException
 
-    from ops.backfill.waiting import drifted
+    from ops.backfill.waiting import NOTE, drifted, rest_s
     from ops.interrupts import interruptible
+    from state.registry import Registry, RegistryError
 
-    typer.echo("waiting for drift", err=True)
     try:
         with interruptible() as stop:
+            pause_s = rest_s(Registry(settings.models_root), rest, time.time())
+            if pause_s:
+                typer.echo(f"resting for {pause_s:,.0f} s", err=True)
+                stop.wait(pause_s)
+            typer.echo("waiting for drift", err=True)
             signal = drifted(settings, stop)
     except KafkaException as error:
         _fail(f"Kafka: {error.args[0].str()}; is it running? See `freshet status`.")
+    except RegistryError as error:
+        _fail(str(error))
     if signal is None:
         raise typer.Exit(_INTERRUPTED)
     typer.echo(f"{signal} has drifted", err=True)
-    return signal
+    return NOTE + signal
 
 
 def _learned(

@@ -49,6 +49,7 @@ def register(app: typer.Typer) -> None:
     bench.command("serving", epilog="Example: freshet bench serving --seconds 30")(serving)
     bench.command("hides", epilog="Example: freshet bench hides --n 5000")(hides)
     bench.command("promotion", epilog="Example: freshet bench promotion --rate 100 --swaps 20")(promotion)
+    bench.command("beside", epilog="Example: freshet bench beside --seconds 20")(beside)
     bench.command("faults", epilog="Example: freshet bench faults --seconds 15")(faults)
     bench.command("feedback", epilog="Example: freshet bench feedback --n 3400")(feedback)
     bench.command("live", epilog="Example: freshet bench live --connections 300")(live)
@@ -124,6 +125,24 @@ def promotion(
 
     with measured_system(running, data, workers) as settings:
         finish([asyncio.run(bench.measure(address(settings), rate, swaps))], as_json)
+
+
+def beside(
+    rate: Annotated[float, typer.Option(min=1, help="Lists a second.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each measurement.")] = 15.0,
+    data: _Data = None,
+    running: _Running = False,
+    as_json: _Json = False,
+) -> None:
+    """Latency of lists alone, with a model in the shadow, and beside a backfill, which must touch nothing live."""
+    import asyncio
+    from tempfile import TemporaryDirectory
+
+    from ops.bench import beside as bench
+    from ops.stack.status import address
+
+    with measured_system(running, data) as settings, TemporaryDirectory(prefix="freshet-beside-") as folder:
+        finish([asyncio.run(bench.measure(settings, address(settings), rate, seconds, Path(folder)))], as_json)
 
 
 def faults(

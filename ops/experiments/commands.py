@@ -80,11 +80,7 @@ def analyze(
     if as_json:
         typer.echo(report.to_json(found))
     else:
-        counts = ", ".join(f"{arm} {n:,}" for arm, n in found.users.items())
-        console.print(f"{found.experiment}: users {counts}", highlight=False)
-        for text in report.warnings(found):
-            console.print(f"[red]{text}[/red]")
-        console.print(report.table(found))
+        report.show(found, console)
         console.print(found.method, style="dim")
     if plot is not None:
         report.write_png(found, plot)

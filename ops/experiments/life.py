@@ -147,7 +147,7 @@ def show(name: _Name, as_json: Json = False, url: Url = None) -> None:
         ended = "" if stopped is None else f", stopped: {stopped}"
         changes = json.dumps(arm.get("parameters", {}), ensure_ascii=False)
         typer.echo(f"  {arm['name']}{role}: weight {arm.get('weight', 1):g}, {changes}{ended}")
-    _show_figures(experiment, answer["sums"], answer["switched_users"])
+    _show_figures(experiment, answer)
 
 
 def list_(as_json: Json = False, url: Url = None) -> None:
@@ -192,23 +192,21 @@ def _sides(experiment: dict[str, Any]) -> tuple[str, dict[str, float]]:
     return experiment["arms"][0]["name"], weights
 
 
-def _show_figures(experiment: dict[str, Any], sums: dict[str, dict[str, int]], n_switched: int) -> None:
-    """Show what the arms did against control, as guardrails see it."""
+def _show_figures(experiment: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Show what the arms did against control, as guardrails see it, and by day."""
     from rich.console import Console
 
     from ops.experiments import report
 
     console = Console()
     control, shares = _sides(experiment)
+    by_day = report.ByDay(answer["arms"], answer["days"])
     try:
-        found = report.of_sums(experiment["name"], sums, n_switched, control, shares)
+        found = report.of_sums(experiment["name"], answer["sums"], answer["switched_users"], by_day, control, shares)
     except report.NothingMeasuredError as error:
         console.print(f"no comparison yet: {error}", highlight=False)
         return
-    console.print("users: " + ", ".join(f"{arm} {n:,}" for arm, n in found.users.items()), highlight=False)
-    for text in report.warnings(found):
-        console.print(f"[red]{text}[/red]")
-    console.print(report.table(found))
+    report.show(found, console)
 
 
 def line_of(experiment: dict[str, Any]) -> str:

@@ -2,14 +2,16 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
+from online_models.experiments.arm_days import OneDay, figures_by_day, figures_of_arms
 from online_models.experiments.arm_sums import USERS
 from online_models.experiments.effects import (
     Effect,
@@ -20,11 +22,12 @@ from online_models.experiments.effects import (
     holm,
     sample_ratio,
 )
-from online_models.experiments.metrics import GUARDED, METRICS
-from ops.experiments.measuring import Day, Measured
+from online_models.experiments.metrics import BY_NAME, METRICS
+from ops.experiments.measuring import Measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import Console
     from rich.table import Table
 
 METHOD = (
@@ -51,8 +54,19 @@ class Line(Struct, frozen=True, kw_only=True):
     variance_kept: float
 
     @property
+    def is_gain(self) -> bool:
+        return (self.difference > 0) == (BY_NAME[self.metric].better == "higher")
+
+    @property
     def is_significant(self) -> bool:
         return self.low is not None and self.high is not None and not self.low <= 0.0 <= self.high
+
+
+class ByDay(NamedTuple):
+    """What `online_models.experiments.arm_days` says of arms and of their days."""
+
+    arms: dict[str, dict[str, float | int | None]]
+    days: list[dict[str, float | int | str | None]]
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -69,7 +83,10 @@ class Report(Struct, frozen=True, kw_only=True):
     sample_ratio_always_valid_p: float
     mismatch: bool
     lines: list[Line]
-    days: list[dict[str, Any]]
+    arms: dict[str, dict[str, float | int | None]]
+    """Arm -> what is no ratio of sums over users: `latency_p95_ms`, `items_shown`."""
+    days: list[dict[str, float | int | str | None]]
+    """Of each arm, see `online_models.experiments.arm_days.figures_by_day`."""
     method: str = METHOD
 
 
@@ -80,7 +97,7 @@ class NothingMeasuredError(Exception):
 def make(
     name: str,
     measured: Measured,
-    by_day: list[Day],
+    by_day: Sequence[OneDay],
     control: str | None = None,
     shares: Mapping[str, float] | None = None,
     alpha: float = 0.05,
@@ -103,13 +120,15 @@ def make(
         if arm != control
     }
     n_users = {arm: len(sums["one"]) for arm, sums in measured.arms.items()}
-    return _report(name, control, effects, n_users, measured.n_switched, by_day, shares, alpha)
+    told = ByDay(figures_of_arms(by_day), figures_by_day(by_day))
+    return _report(name, control, effects, n_users, measured.n_switched, told, shares, alpha)
 
 
 def of_sums(
     name: str,
     sums: Mapping[str, Mapping[str, int]],
     n_switched: int,
+    by_day: ByDay,
     control: str,
     shares: Mapping[str, float] | None = None,
     alpha: float = 0.05,
@@ -120,12 +139,12 @@ def of_sums(
         (metric.name, arm): compare_estimates(
             estimate_sums(sums[control], metric), estimate_sums(of_arm, metric), alpha
         )
-        for metric in GUARDED
+        for metric in METRICS
         for arm, of_arm in sums.items()
         if arm != control
     }
     n_users = {arm: of_arm.get(USERS, 0) for arm, of_arm in sums.items()}
-    return _report(name, control, effects, n_users, n_switched, [], shares, alpha)
+    return _report(name, control, effects, n_users, n_switched, by_day, shares, alpha)
 
 
 def _control(name: str, arms: list[str], control: str | None) -> str:
@@ -143,7 +162,7 @@ def _report(
     effects: Mapping[tuple[str, str], Effect],
     n_users: dict[str, int],
     n_switched: int,
-    by_day: list[Day],
+    by_day: ByDay,
     shares: Mapping[str, float] | None,
     alpha: float,
 ) -> Report:
@@ -162,7 +181,8 @@ def _report(
         sample_ratio_always_valid_p=ratio.always_valid,
         mismatch=ratio.is_mismatch(),
         lines=[_line(metric, arm, effect, corrected[f"{metric} {arm}"]) for (metric, arm), effect in effects.items()],
-        days=[{**vars(day), "ctr": day.ctr if day.labelled else None} for day in by_day],
+        arms={arm: figures for arm, figures in by_day.arms.items() if arm in n_users},
+        days=by_day.days,
     )
 
 
@@ -197,7 +217,7 @@ def table(report: Report) -> "Table":
         found.columns[column].justify = "right"
     for line in report.lines:
         change = "" if line.relative is None else f"{line.relative:+.1%}"
-        style = ("green" if line.difference > 0 else "red") if line.is_significant else None
+        style = ("green" if line.is_gain else "red") if line.is_significant else None
         found.add_row(
             line.metric,
             line.arm,
@@ -225,19 +245,51 @@ def warnings(report: Report) -> list[str]:
     return found
 
 
+_DAILY = ("ctr", "conversion", "watch_s_per_user", "retention", "diversity", "novelty", "items_shown", "latency_p95_ms", "degraded")  # fmt: skip  # noqa: E501
+"""What is told of each day."""
+
+
+def show(report: Report, console: "Console") -> None:
+    """Print the report for people: effects, what is no ratio over users, and each arm's days."""
+    from rich.table import Table
+
+    counts = ", ".join(f"{arm} {n:,}" for arm, n in report.users.items())
+    console.print(f"users: {counts}", highlight=False)
+    for text in warnings(report):
+        console.print(f"[red]{text}[/red]")
+    console.print(table(report))
+    of_arms = Table("arm", "latency p95, ms", "different items shown", box=None)
+    for arm, figures in report.arms.items():
+        of_arms.add_row(arm, *map(_told, figures.values()))
+    of_days = Table(*_OF_DAYS, box=None)
+    for day in report.days:
+        of_days.add_row(*(_told(day[name]) for name in _OF_DAYS))
+    for found in (of_arms, of_days):
+        console.print(found)
+
+
+_OF_DAYS = ("date", "arm", "users", "lists", *_DAILY)
+
+
+def _told(value: float | str | None) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else f"{value}"
+
+
 def figure(report: Report) -> "Figure":
-    """Return relative effects with their intervals, and the click-through rate by day."""
+    """Return relative effects with their intervals, and what is told of each day."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(11, 4.5), layout="constrained")
-    effects, daily = drawn.subplots(1, 2, width_ratios=(3, 2))
+    drawn = Figure(figsize=(15, 7.5), layout="constrained")
+    sides = np.asarray(drawn.subfigures(1, 2, width_ratios=(2, 3)))
+    left, right = sides.tolist()
+    effects, daily = left.subplots(), right.subplots(3, 3, sharex=True)
     lines = [line for line in report.lines if line.low is not None and line.control]
     labels = [f"{line.metric} ({line.arm})" for line in lines]
     for place, line in enumerate(lines):
         assert line.low is not None
         assert line.high is not None
         low, middle, high = (100 * value / abs(line.control) for value in (line.low, line.difference, line.high))
-        color = ("tab:green" if middle > 0 else "tab:red") if line.is_significant else "tab:gray"
+        color = ("tab:green" if line.is_gain else "tab:red") if line.is_significant else "tab:gray"
         effects.plot([low, high], [place, place], color=color, linewidth=2)
         effects.plot([middle], [place], marker="o", color=color)
     effects.set_yticks(range(len(lines)), labels)
@@ -245,14 +297,18 @@ def figure(report: Report) -> "Figure":
     effects.invert_yaxis()
     effects.set(xlabel=f"% against {report.control}", title=f"{report.experiment}: effect and interval")
     effects.grid(alpha=0.3)
-    for arm in report.users:
-        of_arm = [day for day in report.days if day["arm"] == arm]
-        daily.plot([day["date"] for day in of_arm], [day["ctr"] for day in of_arm], marker=".", label=arm)
-    daily.set(title="click-through rate by day")
-    daily.tick_params(axis="x", rotation=45)
-    daily.set_ylim(bottom=0)
-    daily.grid(alpha=0.3)
-    daily.legend()
+    dates = sorted({str(day["date"]) for day in report.days})
+    for axes, name in zip(daily.flat, _DAILY, strict=True):
+        for arm in report.users:
+            of_arm = {day["date"]: day[name] for day in report.days if day["arm"] == arm}
+            values = [float("nan") if of_arm.get(date) is None else of_arm[date] for date in dates]
+            axes.plot(dates, values, marker=".", label=arm)
+        axes.set(title=name)
+        axes.set_ylim(bottom=0)
+        axes.tick_params(axis="x", rotation=45)
+        axes.grid(alpha=0.3)
+    right.suptitle("by day")
+    right.legend(*daily.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return drawn
 
 
@@ -282,10 +338,17 @@ def write_html(report: Report, path: Path) -> None:
             control=escape(report.control),
             interval=f"{1 - report.alpha:.0%}",
             rows=rows,
+            arms=_html_rows([arm, *figures.values()] for arm, figures in report.arms.items()),
+            day_names="".join(f"<th>{escape(name)}" for name in _OF_DAYS),
+            days=_html_rows([day[name] for name in _OF_DAYS] for day in report.days),
             method=escape(report.method),
             picture=base64.b64encode(picture.getvalue()).decode(),
         )
     )
+
+
+def _html_rows(rows: Iterable[Iterable[float | str | None]]) -> str:
+    return "".join("<tr>" + "".join(f"<td>{escape(_told(value))}" for value in row) + "</tr>" for row in rows)
 
 
 _PAGE = """<!doctype html>
@@ -301,8 +364,12 @@ img {{ max-width: 100%; background: white; border-radius: .5rem }}
 </style>
 <h1>{name}</h1>{said}
 <p>Users: {counts}.</p>
-<img alt="Effects with their intervals, and the click-through rate by day" src="data:image/png;base64,{picture}">
+<img alt="Effects with their intervals, and each arm by day" src="data:image/png;base64,{picture}">
 <table><thead><tr><th>metric<th>arm<th>{control}<th>arm's<th>change<th>{interval} interval<th>p</tr></thead>
 <tbody>{rows}</tbody></table>
-<p>{method}</p></html>
+<p>{method}</p>
+<h2>Of all days together</h2>
+<table><thead><tr><th>arm<th>latency p95, ms<th>different items shown</tr></thead><tbody>{arms}</tbody></table>
+<h2>By day</h2>
+<table><thead><tr>{day_names}</tr></thead><tbody>{days}</tbody></table></html>
 """

@@ -8,7 +8,7 @@ from typing import Literal
 from state import topics
 from state.topics import Topic
 
-Kind = Literal["broker", "state", "flow", "serving", "traffic"]
+Kind = Literal["broker", "state", "flow", "serving", "training", "traffic"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,17 @@ def redis(argv: list[str]) -> Part:
 def serving() -> Part:
     """Return the HTTP API."""
     return Part("serving", "serving", [sys.executable, "-m", "serving"], death_signal=signal.SIGTERM, stop_wait_s=15)
+
+
+def challenger(on_drift: Literal["nothing", "register", "promote", "take-over"], rest_s: float) -> list[Part]:
+    """Return what waits for drift and learns a challenger, then is started again; none where nothing is wanted.
+
+    It gives way to all that is live by itself, see `ops.backfill.commands`.
+    """
+    if on_drift == "nothing":
+        return []
+    asked = ["--on-drift", "--rest", f"{rest_s:g}", *([] if on_drift == "register" else [f"--{on_drift}"])]
+    return [Part("challenger", "training", [sys.executable, "-m", "ops", "backfill", *asked])]
 
 
 def traffic(kind: str) -> Part:

@@ -79,7 +79,8 @@ def _start(
 ) -> None:
     supervisor = Supervisor(home)
     others = [*(flow.part() for flow in FLOWS), parts.serving()]
-    supervisor.start([*servers, *others, *traffic], settings, tied=tied)
+    later = [*parts.challenger(settings.on_drift, settings.on_drift_rest_s), *traffic]
+    supervisor.start([*servers, *others, *later], settings, tied=tied)
     for part in servers:
         display.begin(part.name, "starting")
         supervisor.start_part(part)
@@ -98,7 +99,7 @@ def _start(
     for part in others:
         _wait(home, part, partial(_is_up, supervisor, part, settings))
         display.done(part.name, address(settings) if part.kind == "serving" else "ready")
-    for part in traffic:
+    for part in later:
         supervisor.start_part(part)
 
 

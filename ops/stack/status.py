@@ -61,7 +61,10 @@ def status(home: Home, settings: Settings) -> Status:
         *flows,
         serving,
     ]
-    return Status(ready=all(part.state in {"running", "external"} for part in parts), parts=parts)
+    ready = all(part.state in {"running", "external"} for part in parts)
+    if "challenger" in processes:  # lists do not depend on it
+        parts.append(_part("challenger", "training", processes))
+    return Status(ready=ready, parts=parts)
 
 
 def _add_progress(flows: Sequence[PartStatus], settings: Settings) -> None:

@@ -71,6 +71,7 @@ stdout_logfile_backups = 3
 # What stops first has the highest number. Parts of one group stop side by side.
 _GROUPS = {
     "traffic": ("traffic", 40),
+    "training": ("training", 35),
     "serving": ("serving", 30),
     "flow": ("flows", 20),
     "state": ("servers", 10),

@@ -70,7 +70,7 @@ class KafkaSender:
                 "bootstrap.servers": settings.kafka_brokers,
                 "partitioner": topics.PARTITIONER,
                 "enable.idempotence": True,
-                "linger.ms": 25,  # with 5, a log at full speed went in requests of ten events
+                "linger.ms": 100,  # with 5, a log at full speed went in requests of ten events
                 "batch.num.messages": 10_000,
                 "batch.size": 262_144,
                 "queue.buffering.max.messages": 50_000,

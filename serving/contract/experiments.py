@@ -53,6 +53,12 @@ class ExperimentAnswer(DocumentVersion, kw_only=True, frozen=True):
     pending: int = 0
     sums: dict[str, dict[str, int]] | UnsetType = UNSET
     """Arm -> what its users did since its first list, as the flow `experiments` counts: `users`, sums over them of
-    `lists`, `degraded`, `labelled`, `positives`, `saves`, `hides`, and sums of products, as in `labelled*positives`."""
+    `lists`, `degraded`, `labelled`, `positives`, `saves`, `hides`, `converted`, `watch_s`, `returned`, of `latency`
+    (tenths of a millisecond), `novelty` (hundredths of a bit) and `diversity` (thousandths) over the lists of which
+    they are known (`timed`, `judged`, `compared`), and sums of products, as in `labelled*positives`."""
+    arms: dict[str, dict[str, float | int | None]] | UnsetType = UNSET
+    """Arm -> the 95 % quantile of latency, and how many different items were shown."""
+    days: list[dict[str, float | int | str | None]] | UnsetType = UNSET
+    """The metrics of each arm on each day (UTC), oldest first."""
     switched_users: int | UnsetType = UNSET
     """Seen in several arms, and left out."""

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from online_models.engine.inputs import FEATURE_SET
+from online_models.evaluation import slates
 from serving import telemetry
 from serving.kafka.event_log import Outbox
 from serving.pipelines.slate import Slate
@@ -35,6 +36,8 @@ def impression_of(slate: Slate) -> Impression:
     matrix = shown.features
     if matrix is not None and slate.list_mean is not None:
         features = np.vstack([matrix, slate.list_mean]).astype("<f4", copy=False).tobytes()
+    columns = slate.replica.columns
+    n_events, _, _ = slate.replica.exposure(shown.slots)
     return Impression(
         request_id=slate.request_id,
         user_id=slate.user_id,
@@ -55,4 +58,7 @@ def impression_of(slate: Slate) -> Impression:
         reasons=slate.reasons,
         rules_version=slate.rules.version,
         relaxed=slate.relaxed,
+        latency_ms=slate.timing_ms.get("total"),
+        novelty=slates.novelty(n_events, columns.n_events) if len(shown) else None,
+        diversity=slates.diversity(columns.catalogue.genres[shown.slots]),
     )

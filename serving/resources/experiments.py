@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from online_models.experiments import plans
 from online_models.experiments.active import check_rules
-from online_models.experiments.arm_sums import USERS, Sums, merged
+from online_models.experiments.arm_days import MAX_DAYS, OneDay, by_day, figures_by_day, figures_of_arms
+from online_models.experiments.arm_sums import DAY_MS, USERS, Sums, merged
 from online_models.experiments.assignment import LayerFullError
 from online_models.reranking.rules import ActiveRules
 from serving.contract.bodies import read_body, send
@@ -32,7 +33,7 @@ from serving.memory.models import Models
 from serving.resources.documents import Documents, caller
 from state.artifacts import ONLINE, ArtifactError
 from state.control import EXPERIMENTS, ControlDocument
-from state.entries import EXPERIMENT_ARMS, arm_field
+from state.entries import EXPERIMENT_ARMS, EXPERIMENT_DAYS, arm_day_field, arm_field
 from state.experiments import Experiment, Experiments
 from state.registry import RegistryError, UnknownModelError
 from state.store import StoreUnavailableError
@@ -81,13 +82,28 @@ class Planning:
             return one_of(name, *written)
         raise ProblemError(409, "others change experiments all the time; try again", retry_after_s=1)
 
-    async def sums(self, experiment: Experiment) -> dict[str, Sums]:
-        """Return arm -> its sums over all partitions, `_SWITCHED` among them. Raise `ProblemError` 503."""
+    async def sums(self, experiment: Experiment) -> tuple[dict[str, Sums], int | None]:
+        """Return arm -> its sums over all partitions, `_SWITCHED` among them, and when the first list was (epoch ms).
+
+        Raise `ProblemError` 503.
+        """
         arms = [_SWITCHED, *(arm.name for arm in experiment.arms)]
         wanted = {arm: [arm_field(p, experiment.name, arm) for p in range(self._n_partitions)] for arm in arms}
         rows = await self.documents.read(EXPERIMENT_ARMS, [field for fields in wanted.values() for field in fields])
         found = {arm: [rows[field].sums for field in fields if field in rows] for arm, fields in wanted.items()}
-        return {arm: merged(several) for arm, several in found.items() if several}
+        first_ts = min((row.first_ts for row in rows.values()), default=None)
+        return {arm: merged(several) for arm, several in found.items() if several}, first_ts
+
+    async def days(self, experiment: Experiment, first_ts: int) -> list[OneDay]:
+        """Return the arms by day since then (epoch ms), the last `MAX_DAYS`. Raise `ProblemError` 503."""
+        today = int(time.time() * 1000) // DAY_MS
+        fields = [
+            arm_day_field(partition, experiment.name, arm.name, day)
+            for day in range(max(first_ts // DAY_MS, today - MAX_DAYS), today + 1)
+            for arm in experiment.arms
+            for partition in range(self._n_partitions)
+        ]
+        return by_day((await self.documents.read(EXPERIMENT_DAYS, fields)).values())
 
     def check_rules(self, plan: NewExperiment) -> None:
         """Raise `InvalidInputError`, naming the field, for arms whose rules cannot hold with the catalogue as it is."""
@@ -148,9 +164,11 @@ class OneExperiment:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str) -> None:
         parse_query(NoQuery, req.params)
         answer = one_of(name, await self._planning.documents.in_force())
-        sums = await self._planning.sums(answer.experiment)
+        sums, first_ts = await self._planning.sums(answer.experiment)
         switched = sums.pop(_SWITCHED, {}).get(USERS, 0)
-        send(resp, replace(answer, sums=sums, switched_users=switched))
+        days = [] if first_ts is None else await self._planning.days(answer.experiment, first_ts)
+        told = {"arms": figures_of_arms(days), "days": figures_by_day(days)}
+        send(resp, replace(answer, sums=sums, switched_users=switched, **told))
 
 
 class Start:

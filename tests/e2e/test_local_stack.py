@@ -94,7 +94,11 @@ def test_up_status_and_down(own: Freshet) -> None:
     assert own("down").returncode == 0
     assert own.status()["ready"] is False
 
+    own.env["FRESHET_ON_DRIFT"] = "register"  # R19: who learns a challenger gives way to what is live
     own.up()
+    status = own.status()
+    assert (status["ready"], status["parts"][-1]["name"]) == (True, "challenger")
+    assert wait_until(lambda: psutil.Process(own.status()["parts"][-1]["pid"]).nice() >= 10, SOON)
 
     supervisor = psutil.Process(int((own.home / "supervisord.pid").read_text()))
     supervisor.kill()

@@ -10,15 +10,20 @@ from typing import Any
 
 import msgspec
 import redis
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from flows.lake.store import files, stored_table
 from flows.lake.tables import TABLES
+from online_models.engine.defaults import default_weights
 from ops.backfill.sources import KafkaSource, LakeSource, Served, merged
 from ops.stack.children import Child, environment, wait_until
-from state.records import Impression
+from state.entries import CATALOGUE, MODEL, USER_PROFILE
+from state.records import BlobRow, Impression, UserProfile, Watermark
+from state.redis_store import RedisStore
 from state.registry import Registry
 from state.settings import Settings
+from state.store import Changes
 from state.topics import ITEMS, PARTITIONER
 from tests.unit.ops.backfill.log import FakeLog
 
@@ -77,7 +82,7 @@ def backfill(settings: Settings, source: str) -> Any:
 
 
 def test_the_same_model_from_kafka_and_from_the_lake(make_settings: MakeSettings, run_process: RunProcess) -> None:
-    """R19: one order of the log wherever it is read from; no key of the live state is written."""
+    """R19: one order of the log wherever it is read from; no live key, topic or consumer group is touched."""
     settings, log = make_settings(partitions=2, lake_delay_s=0.2), FakeLog(300)
     fill(settings, log)
     n_expected = len(log.items) + sum(map(len, log.records.values()))
@@ -94,13 +99,41 @@ def test_the_same_model_from_kafka_and_from_the_lake(make_settings: MakeSettings
         for one, other in zip(from_kafka, from_lake, strict=True):
             if not isinstance(one.record, Served):
                 assert one.record == other.record
-    before = keys(settings)
+    put_live_state(settings, log)
+    before = keys(settings), kafka_of(settings)
+    assert len(before[0]) >= 3
     manifests = [backfill(settings, source) for source in ("kafka", "lake")]
-    assert keys(settings) == before
+    assert (keys(settings), kafka_of(settings)) == before
     names = [manifest["name"] for manifest in manifests]
     assert names[0][-4:] == names[1][-4:]  # the beginning of the weights' checksum
     assert manifests[0]["metrics"] == manifests[1]["metrics"]
     assert set(Registry(settings.models_root).names()) == set(names)
+
+
+def put_live_state(settings: Settings, log: FakeLog) -> None:
+    """Write some of what a live system has, the ranker that is compared with among it."""
+    changes = Changes()
+    for item_id, item in log.items.items():
+        changes.upsert(CATALOGUE, item_id, item)
+    changes.put(USER_PROFILE, "u", UserProfile(last_ts=1))
+    changes.upsert(MODEL, "ranker", BlobRow(default_weights()))
+    changes.advance("learn", "clean", 0, Watermark(1, 1))
+    RedisStore(settings).commit(changes)
+
+
+def kafka_of(settings: Settings) -> tuple[dict[str, int], list[str]]:
+    """Return where each partition ends, and who has committed positions."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_brokers})
+    own = {
+        TopicPartition(name, partition): OffsetSpec.latest()
+        for name, topic in admin.list_topics(timeout=30).topics.items()
+        if settings.namespace in name
+        for partition in topic.partitions
+    }
+    found = admin.list_offsets(own)
+    ends = {f"{where.topic}/{where.partition}": end.result(30).offset for where, end in found.items()}
+    groups = admin.list_consumer_groups().result(30).valid
+    return ends, sorted(group.group_id for group in groups if settings.namespace in group.group_id)
 
 
 def keys(settings: Settings) -> dict[bytes, bytes]:

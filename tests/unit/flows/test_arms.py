@@ -14,10 +14,11 @@ from flows.common.batches import KafkaBatch
 from flows.experiments.arms import ArmState
 from flows.experiments.guarding import AUTHOR, Guard
 from online_models.experiments import effects
-from online_models.experiments.arm_sums import merged
-from online_models.experiments.metrics import GUARDED
+from online_models.experiments.arm_days import MAX_DAYS, by_day
+from online_models.experiments.arm_sums import COLUMNS, merged
+from online_models.experiments.metrics import METRICS
 from state.control import EXPERIMENTS, ControlDocument
-from state.entries import CONTROL, CONTROL_HISTORY, EXPERIMENT_ARMS, USER_ARMS
+from state.entries import CONTROL, CONTROL_HISTORY, EXPERIMENT_ARMS, EXPERIMENT_DAYS, USER_ARMS
 from state.experiments import Arm, Experiment, Experiments, Guardrail
 from state.memory_store import MemoryStore
 from state.records import CleanEvent, Example, Impression
@@ -29,11 +30,16 @@ WINDOW = timedelta(minutes=30)
 N_ITEMS = 4
 
 
-def shown(user: str, request: str, arm: str, degraded: bool = False, ts: int = START) -> Impression:
+DAY = 86_400_000
+
+
+def shown(
+    user: str, request: str, arm: str, degraded: bool = False, ts: int = START, latency_ms: float | None = None
+) -> Impression:
     items = [f"i{n}" for n in range(N_ITEMS)]
     return Impression(
         request, user, ts, "home", items, [0.0] * N_ITEMS, [["popular"]] * N_ITEMS, [1.0] * N_ITEMS, b"", "f", "m", "1",
-        {"ranking": arm}, {"store": "away"} if degraded else None,
+        {"ranking": arm}, {"store": "away"} if degraded else None, latency_ms=latency_ms,
     )  # fmt: skip
 
 
@@ -63,6 +69,11 @@ class Flow:
 
     def restart(self) -> None:
         self.arms = ArmState(self.store, "experiments", [0, 1], WINDOW)
+
+    def read_to_the_end(self) -> None:
+        for partition in (0, 1):
+            end = self._offsets.get(("impressions", partition), 0)
+            self.arms.apply(batch([], "impressions", partition, end)._replace(at_end=True))
 
     def take(self, *records: object, partition: int = 0, flush: bool = True) -> KafkaBatch | None:
         made = None
@@ -106,44 +117,101 @@ def test_sums_follow_from_the_log_whatever_the_order_and_the_restarts(data: st.D
     """R20, R21: permuted, repeated, cut by restarts; equal to a table of all users."""
     users = data.draw(st.integers(1, 6))
     records: list[tuple[int, object]] = []
+    later: list[tuple[int, object]] = []
     table: dict[str, list[dict[str, int]]] = {"a": [], "b": []}
     for n in range(users):
         arm = data.draw(st.sampled_from("ab"))
-        counts = dict.fromkeys(("lists", "degraded", "labelled", "positives", "saves", "hides"), 0)
+        counts = dict.fromkeys(COLUMNS, 0)
         for k in range(data.draw(st.integers(1, 3))):
             labels = data.draw(st.lists(st.sampled_from([-1, 0, 1]), min_size=N_ITEMS, max_size=N_ITEMS))
-            degraded = data.draw(st.booleans())
+            degraded, latency = data.draw(st.booleans()), data.draw(st.none() | st.integers(1, 99))
             outcomes = ["save" if label == 1 else "hide" if label == 0 else None for label in labels]
-            records.append((n % 2, shown(f"u{n}", f"r{n}-{k}", arm, degraded)))
+            records.append((n % 2, shown(f"u{n}", f"r{n}-{k}", arm, degraded, START, latency)))
             records.append((n % 2, told(f"u{n}", f"r{n}-{k}", arm, labels, outcomes)))
             counts["lists"] += 1
+            counts["timed"] += latency is not None
+            counts["latency"] += 10 * (latency or 0)
             counts["degraded"] += degraded
             counts["labelled"] += sum(label >= 0 for label in labels)
             counts["positives"] += labels.count(1)
             counts["saves"] += labels.count(1)
             counts["hides"] += labels.count(0)
+        for k in range(data.draw(st.integers(0, 3))):
+            kind, after = data.draw(st.sampled_from(["watch", "purchase", "view"])), data.draw(st.integers(-9, 2 * DAY))
+            later.append((n % 2, CleanEvent(f"e{n}-{k}", kind, f"u{n}", "i", START + after, value=2.0)))
+            if after >= 0:
+                counts["converted"] |= kind == "purchase"
+                counts["watch_s"] += 2 * (kind == "watch")
+                counts["returned"] |= (START + after) // DAY > START // DAY
         table[arm].append(counts)
     order = data.draw(st.permutations(records + data.draw(st.lists(st.sampled_from(records), max_size=4))))
     flow = Flow()
-    for partition, record in order:
+    flow.read_to_the_end()
+    for partition, record in [*order, *data.draw(st.permutations(later))]:
         flow.take(record, partition=partition, flush=data.draw(st.booleans()))
         if data.draw(st.booleans()):
             flow.arms.flush()
             flow.restart()
+            flow.read_to_the_end()
     flow.arms.flush()
     for arm, rows in table.items():
         assert flow.sums(arm).get("users", 0) == len(rows)
-        for metric in GUARDED:
+        for metric in METRICS:
             if rows:
                 columns = [
                     np.array([1.0 if name == "one" else row[name] for row in rows])
                     for name in (metric.numerator, metric.denominator)
                 ]
-                whole = effects.estimate(effects.Arm(*columns))
+                whole = effects.estimate(effects.Arm(metric.unit * columns[0], columns[1]))
                 found = effects.estimate_sums(flow.sums(arm), metric)
                 assert found.n_users == whole.n_users
                 assert found.value == pytest.approx(whole.value, rel=1e-12)
                 assert found.variance == pytest.approx(whole.variance, rel=1e-9, abs=1e-12)
+
+
+def test_events_wait_until_the_lists_before_them_were_read_and_restarts_lose_none() -> None:
+    """R20, R21"""
+    flow = Flow()
+    bought = CleanEvent("e", "purchase", "u", "i", START + 1)
+    flow.take(bought)
+    assert ("clean", 0) not in flow.store.watermarks("experiments")
+    flow.restart()  # is read again, as no position was kept
+    flow.arms.apply(batch([bought], "clean")._replace(timestamps=[START + 5]))
+    flow.arms.apply(batch([shown("u", "r", "a")], "impressions"))
+    assert flow.arms._waiting
+    flow.arms.apply(batch([], "impressions", first=1)._replace(at_end=True))
+    flow.arms.flush()
+    assert flow.sums("a")["converted"] == 1
+    assert flow.store.watermarks("experiments")["clean", 0].next_offset == 1
+
+
+def test_each_day_has_its_own_sums_also_of_lists_that_come_behind_their_labels() -> None:
+    """R21"""
+    flow = Flow()
+    flow.take(told("u", "r", "a", [1, 0, -1, -1], ts=START + DAY), shown("u", "r", "a", latency_ms=5.0))
+    flow.take(CleanEvent("e", "view", "u", "i", START + DAY), shown("v", "s", "a", ts=START + DAY))
+    days = by_day(row for _, row in flow.store.scan_rows(EXPERIMENT_DAYS))
+    assert [{name: n for name, n in of_day.sums.items() if n} for of_day in days] == [
+        {"users": 1, "active": 1, "new": 1, "lists": 1, "timed": 1, "latency": 50, "labelled": 2, "positives": 1},
+        {"users": 1, "active": 2, "new": 1, "lists": 1, "returned": 1},
+    ]
+    flow.take(CleanEvent("x", "erase", "u", None, START + DAY))
+    days = by_day(row for _, row in flow.store.scan_rows(EXPERIMENT_DAYS))
+    assert [of_day.sums.get("active", 0) for of_day in days] == [0, 1]
+
+
+def test_days_and_rows_stay_bounded() -> None:
+    """R24: a user's days are dropped and their sums stand; an arm's oldest day makes room."""
+    flow = Flow()
+    for n in range(MAX_DAYS + 5):
+        flow.take(shown("u", f"r{n}", "a", ts=START + n * DAY), CleanEvent(f"e{n}", "view", "u", "i", START + n * DAY))
+    days = by_day(row for _, row in flow.store.scan_rows(EXPERIMENT_DAYS))
+    assert [of_day.day - START // DAY for of_day in days] == list(range(5, MAX_DAYS + 5))
+    assert {of_day.sums["active"] for of_day in days} == {1}
+    (user,) = flow.store.get_many(USER_ARMS, ["u"])
+    assert user is not None
+    assert len(user.experiments["ranking"].days) == 31
+    assert flow.sums("a")["lists"] == MAX_DAYS + 5
 
 
 def test_who_is_seen_in_several_arms_is_left_out() -> None:

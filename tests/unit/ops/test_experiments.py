@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -12,12 +13,13 @@ from typer.testing import CliRunner
 from flows.experiments.arms import ArmState
 from flows.lake.store import StoredTable, Stretch
 from flows.lake.tables import TABLES
+from online_models.experiments.arm_days import by_day, figures_by_day, figures_of_arms
 from online_models.experiments.assignment import draw
 from online_models.experiments.effects import compare_estimates, estimate_sums
 from online_models.experiments.metrics import BY_NAME
 from ops.cli import app
 from ops.stack.children import free_ports
-from state.entries import EXPERIMENT_ARMS
+from state.entries import EXPERIMENT_ARMS, EXPERIMENT_DAYS
 from state.experiments import Arm, Experiment
 from state.memory_store import MemoryStore
 from state.records import CleanEvent, Example, Impression
@@ -40,13 +42,21 @@ def log() -> dict[str, list[object]]:
         rate = 0.3 if arm == "new" else 0.15
         events += [CleanEvent(f"b{user}-{k}", "click", user, "i0", START - (k + 1) * DAY) for k in range(at % 3)]
         events.append(
-            CleanEvent(f"p{user}", "purchase" if arm == "new" else "watch", user, "i0", START + at + 1, value=10.0)
+            CleanEvent(f"p{user}", "purchase" if arm == "new" else "watch", user, "i0", START + at + 1, value=9.6)
         )
         events.append(CleanEvent(f"d{user}", "view", user, "i0", START + (DAY if arm == "old" else 2)))
+        if arm == "old" and at % 5 == 0:
+            events.append(CleanEvent(f"w{user}", "watch", user, "i1", START + 2 * DAY, value=0.4 + at))
         for k in range(N_LISTS):
-            request, items = f"{user}-{k}", [f"i{n}" for n in range(N_ITEMS)]
+            request, items = f"{user}-{k}", [f"i{n if arm == 'old' else 10 * at + n}" for n in range(N_ITEMS)]
             experiments = {"ranking": arm} if user != "u0" else {"ranking": ("old", "new")[k % 2]}
-            common = {"request_id": request, "user_id": user, "ts": START, "surface": "home", "items": items}
+            common: dict[str, Any] = {
+                "request_id": request,
+                "user_id": user,
+                "ts": START + k // 3 * DAY,
+                "surface": "home",
+            }
+            common["items"] = items
             labels = (rng.random(N_ITEMS) < rate).astype(int).tolist()
             impressions.append(
                 Impression(
@@ -60,6 +70,9 @@ def log() -> dict[str, list[object]]:
                     model_version="1",
                     experiments=experiments,
                     degraded={"store": "away"} if k == 0 else None,
+                    latency_ms=(8.0 if arm == "new" else 4.0) + rng.random() if k else None,
+                    novelty=10 + rng.random(),
+                    diversity=0.5 + rng.random() / 4 if at % 7 else None,
                 )
             )
             examples.append(
@@ -109,33 +122,64 @@ def test_arms_are_compared_by_every_metric(root: str, monkeypatch: pytest.Monkey
     assert lines["ctr"]["corrected_p_value"] < 1e-6
     assert lines["positives_per_user"]["difference"] == pytest.approx(20 * lines["ctr"]["difference"], rel=0.02)
     assert (lines["conversion"]["control"], lines["conversion"]["treatment"]) == (0, 1)
-    assert (lines["watch_s_per_user"]["control"], lines["watch_s_per_user"]["treatment"]) == (10, 0)
+    more = sum(n for n in range(1, N_USERS) if n % 5 == 0 and sides[n - 1] == "old")
+    watched = lines["watch_s_per_user"]
+    assert (watched["control"], watched["treatment"]) == (pytest.approx(10 + more / sides.count("old")), 0)
     assert (lines["retention"]["control"], lines["retention"]["treatment"]) == (1, 0)
     assert lines["degraded"]["treatment"] == 0.25
-    assert {(day["arm"], day["lists"]) for day in report["days"]} == {
-        (arm, N_LISTS * report["users"][arm] + N_LISTS // 2) for arm in ("new", "old")
+    measured = {name: (lines[name]["control"], lines[name]["treatment"]) for name in ("latency_ms", "novelty")}
+    assert measured == {
+        "latency_ms": pytest.approx((4.5, 8.5), abs=0.1),
+        "novelty": pytest.approx((10.5, 10.5), abs=0.1),
     }
+    assert lines["latency_ms"]["low"] < 4 < lines["latency_ms"]["high"]
+    assert lines["diversity"]["control"] == pytest.approx(0.625, abs=0.01)
+
+
+def test_each_day_of_an_arm_is_told(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R21: engagement, retention, diversity, novelty, coverage, latency and degradation, by arm and day."""
+    code, output = run(root, monkeypatch, "analyze", "ranking", "--control", "old", "--json")
+    assert code == 0, output
+    report = json.loads(output)
+    n, days = report["users"], {(day["arm"], day["date"]): day for day in report["days"]}
+    both = [(arm, date) for date in ("2026-09-21", "2026-09-22") for arm in ("new", "old")]
+    assert list(days) == [*both, ("old", "2026-09-23")]
+    first, second = days["new", "2026-09-21"], days["old", "2026-09-22"]
+    assert (first["users"], first["lists"], first["retention"]) == (n["new"], 3 * n["new"], None)
+    assert first["degraded"] == pytest.approx(1 / 3)
+    assert (first["conversion"], days["new", "2026-09-22"]["conversion"]) == (1, 0)
+    assert (second["users"], second["lists"], second["retention"]) == (n["old"], n["old"], 1)
+    assert (second["items_shown"], report["arms"]["old"]["items_shown"]) == (N_ITEMS, N_ITEMS)
+    n_shown = N_ITEMS * (n["new"] + 1)  # with the one who switched
+    assert report["arms"]["new"]["items_shown"] == pytest.approx(n_shown, rel=0.1)
+    assert report["arms"]["new"]["latency_p95_ms"] == pytest.approx(8.95, rel=0.02)
+    last = days["old", "2026-09-23"]
+    assert (last["lists"], last["ctr"], last["latency_ms"], last["latency_p95_ms"]) == (0, None, None, None)
+    assert last["retention"] == pytest.approx(last["active"] / n["old"])
+    assert last["watch_s_per_user"] > 0
 
 
 def test_the_stream_and_the_lake_say_the_same(
     log: dict[str, list[object]], root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R21: users, values and, where the past narrows nothing, intervals."""
+    """R21: users, each arm's days to the last digit, values and, where the past narrows nothing, intervals."""
     code, output = run(root, monkeypatch, "analyze", "ranking", "--control", "old", "--json")
     assert code == 0, output
     report = json.loads(output)
     store = MemoryStore()
     arms = ArmState(store, "experiments", [0], timedelta(minutes=30))
-    for topic in ("examples", "impressions"):
-        arms.apply(batch(log[topic], topic))
+    for topic in ("events", "examples", "impressions"):  # events wait until lists have come
+        arms.apply(batch(log[topic], {"events": "clean"}.get(topic, topic)))
     arms.flush()
     sums = {row.arm: row.sums for _, row in store.scan_rows(EXPERIMENT_ARMS)}
     assert {arm: sums[arm]["users"] for arm in report["users"]} == report["users"]
     assert sums[""]["users"] == report["switched_users"]
+    days = by_day(row for _, row in store.scan_rows(EXPERIMENT_DAYS))
+    assert figures_by_day(days) == report["days"]
+    assert figures_of_arms(days) == report["arms"]
+    assert {line["metric"] for line in report["lines"]} == set(BY_NAME)
     for line in report["lines"]:
         metric = BY_NAME[line["metric"]]
-        if not metric.guardrail:
-            continue
         control, treatment = estimate_sums(sums["old"], metric), estimate_sums(sums["new"], metric)
         assert (control.value, treatment.value) == pytest.approx((line["control"], line["treatment"]), rel=1e-12)
         if line["variance_kept"] == 1.0:

@@ -9,12 +9,14 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
+from ops.admin import AdminApi
 from ops.stack import home as home_module
 from ops.stack import parts, tether
-from ops.stack.children import environment, is_free, last_lines, wait_until
+from ops.stack.children import environment, free_ports, is_free, last_lines, wait_until
 from ops.stack.errors import StackError
 from ops.stack.home import Home, Ports
 from ops.stack.supervisor import configuration
@@ -26,6 +28,7 @@ ALL = [
     parts.broker(["java", "-Dname=100%", "kafka.Kafka", "a file"]),
     *(flow.part() for flow in parts.FLOWS),
     parts.serving(),
+    *parts.challenger("promote", 60),
     parts.traffic("simulate"),
 ]
 
@@ -54,10 +57,40 @@ def test_every_part_is_supervised_and_tied_to_the_supervisor(home: Home) -> None
 
 def test_what_depends_on_others_stops_first(home: Home) -> None:
     config = parsed(home)
-    groups = {name: config[f"group:{name}"] for name in ("traffic", "serving", "flows", "servers")}
+    groups = {name: config[f"group:{name}"] for name in ("traffic", "training", "serving", "flows", "servers")}
     assert [name for name, _ in sorted(groups.items(), key=lambda g: -int(g[1]["priority"]))] == list(groups)
     assert groups["servers"]["programs"] == "redis,kafka"
     assert groups["flows"]["programs"] == "clean,catalogue,attribution,metrics,features,experiments,lake,learn"
+
+
+def test_a_challenger_is_learned_on_drift_only_where_that_is_asked_for(home: Home) -> None:
+    """R19: the policy is a setting; the command is the one that people give."""
+    defaults = Settings()
+    assert parts.challenger(defaults.on_drift, defaults.on_drift_rest_s) == []
+    (part,) = parts.challenger("take-over", 60)
+    assert part.argv[1:] == ["-m", "ops", "backfill", "--on-drift", "--rest", "60", "--take-over"]
+    (part,) = parts.challenger("register", 3600)
+    assert part.argv[-2:] == ["--rest", "3600"]
+    assert parsed(home)["program:challenger"]["autorestart"] == "true", "it waits for the next alarm"
+
+
+def test_commands_find_the_api_where_the_stack_was_started(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R32: `freshet up --port 8291`, and then `freshet models list`."""
+    asked = []
+
+    def answer(method: str, url: str, **_: object) -> httpx.Response:
+        asked.append(url)
+        return httpx.Response(200, json={})
+
+    monkeypatch.setattr(httpx, "request", answer)
+    home.prepare()
+    home.remember(Ports(*free_ports(3)), Settings(port=8291))
+    monkeypatch.setenv("FRESHET_HOME", str(home.folder))
+    monkeypatch.delenv("FRESHET_PORT", raising=False)
+    AdminApi("models").call("GET", "", None)
+    monkeypatch.setenv("FRESHET_PORT", "8292")
+    AdminApi("models").call("GET", "", None)
+    assert [url.partition("/v1")[0] for url in asked] == ["http://127.0.0.1:8291", "http://127.0.0.1:8292"]
 
 
 def test_settings_survive_the_way_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ class FakeContext:
 class FakeColumns:
     def __init__(self, genres: Sequence[Sequence[str]], hidden: set[int]) -> None:
         self.hidden = hidden
+        self.n_events = 1000 * len(genres)
         self.workspace = Workspace()
         self.workspace.reserve(len(genres))
         self.catalogue = Catalogue()

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from online_models.experiments.arm_days import OneDay, figures_by_day
 from ops.cli import app
 from tests.unit.serving.system import System
 
@@ -38,6 +39,8 @@ class Api:
         arms = [{"name": "old"}, {"name": "new"}]
         self.experiment = {"name": "ranking", "arms": arms, "status": "running", "started_ms": 1, "share": 0.5}
 
+        self.day = figures_by_day([OneDay("new", 20_000, {"users": 40, "active": 40, "lists": 50, "degraded": 5})])[0]
+
     def request(self, method: str, url: str, **kwargs: Any) -> httpx.Response:
         path = url.partition("/v1/admin/experiments")[2]
         self.calls.append((method, path, kwargs["json"] or kwargs["params"]))
@@ -48,8 +51,10 @@ class Api:
             return httpx.Response(200, json=version | {"experiments": [self.experiment]})
         sums = {"users": 400, "lists": 400, "labelled": 4000, "positives": 800, "lists*lists": 400}
         sums |= {"labelled*labelled": 40_000, "labelled*positives": 8000, "positives*positives": 2000}
-        figures = {"sums": {"old": sums, "new": sums}, "switched_users": 2} if method == "GET" else {}
-        return httpx.Response(200, json=version | {"experiment": self.experiment} | figures)
+        figures: dict[str, Any] = {"sums": {"old": sums, "new": sums}, "switched_users": 2}
+        figures |= {"arms": {"new": {"latency_p95_ms": 7.25, "items_shown": 12}}, "days": [self.day]}
+        told = figures if method == "GET" else {}
+        return httpx.Response(200, json=version | {"experiment": self.experiment} | told)
 
 
 def commands() -> list[str]:
@@ -85,6 +90,8 @@ def test_show_compares_the_arms_as_the_flow_has_counted_them(monkeypatch: pytest
     assert "users: old 400, new 400" in done.output
     assert "2 users were seen in several arms" in done.output
     (line,) = [line for line in done.output.splitlines() if line.strip().startswith("ctr")]
+    assert "new  7.25             12" in done.output
+    assert ["2024-10-04", "new", "40", "50"] in [line.split()[:4] for line in done.output.splitlines()]
     assert line.split()[:4] == ["ctr", "new", "0.2", "0.2"]
 
 

@@ -1,22 +1,25 @@
 """`/v1/admin/experiments` over the whole application, and what arms do to lists."""
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import fields
 from typing import Any, get_args
 
 import msgspec
+import numpy as np
 import pytest
 from falcon import testing
 
+from online_models.experiments.arm_sums import DAY_MS
 from serving.app import create_app
 from serving.pipelines.stages import Retrieve
 from serving.surfaces import declare
 from serving.surfaces.parts import Parts
 from state.control import EXPERIMENTS, ControlDocument
-from state.entries import EXPERIMENT_ARMS, arm_field
+from state.entries import EXPERIMENT_ARMS, EXPERIMENT_DAYS, arm_day_field, arm_field
 from state.experiments import SourceName
-from state.records import ArmRow, Impression
+from state.records import ArmDay, ArmRow, Impression
 from state.store import Changes
 from state.topics import CONTROL as CONTROL_TOPIC
 from tests.unit.serving.system import System
@@ -204,7 +207,7 @@ async def test_history_says_who_did_what_and_a_rollback_takes_it_back(system: Sy
         ({"overrides": {"me": "nowhere"}}, "overrides.me"),
         ({"start_ms": 2, "end_ms": 1}, "end_ms"),
         ({"primary_metric": "luck"}, "primary_metric"),
-        ({"guardrails": [{"metric": "retention"}]}, "guardrails[0].metric"),
+        ({"guardrails": [{"metric": "luck"}]}, "guardrails[0].metric"),
         ({"share": 1.5}, "share"),
     ],
 )
@@ -275,15 +278,32 @@ async def test_workers_follow_each_other(system: System) -> None:
 async def test_what_arms_did_is_added_up_over_partitions(system: System) -> None:
     """R21: as the flow has counted it."""
     await run(system)
-    changes = Changes()
+    changes, now_ms = Changes(), int(time.time() * 1000)
     rows = ((0, "default", 3), (1, "default", 4), (1, "popularity", 5), (1, "", 1), (0, "of-another", 9))
     for partition, arm, n in rows:
         name = "ranking" if arm != "of-another" else "other"
-        changes.upsert(EXPERIMENT_ARMS, arm_field(partition, name, arm), ArmRow(name, arm, {"users": n}, 1))
+        changes.upsert(EXPERIMENT_ARMS, arm_field(partition, name, arm), ArmRow(name, arm, {"users": n}, now_ms))
+    today = now_ms // DAY_MS
+    for partition, items in ((0, [3, 5]), (1, [5, 9])):
+        day = ArmDay("ranking", "default", today, {"users": 2, "lists": 4, "degraded": 1}, {}, as_hashes(items))
+        changes.upsert(EXPERIMENT_DAYS, arm_day_field(partition, "ranking", "default", today), day)
     system.flows.commit(changes)
     _, answer = await system.call("GET", f"{URL}/ranking")
     assert answer["sums"] == {"default": {"users": 7}, "popularity": {"users": 5}}
     assert answer["switched_users"] == 1
+    assert answer["arms"] == {"default": {"latency_p95_ms": None, "items_shown": 3}}
+    (told,) = answer["days"]
+    assert (told["arm"], told["users"], told["lists"], told["degraded"], told["items_shown"]) == (
+        "default",
+        4,
+        8,
+        0.25,
+        3,
+    )
+
+
+def as_hashes(items: list[int]) -> bytes:
+    return np.array(items, "<u8").tobytes()
 
 
 async def test_an_erased_user_is_in_no_version_of_the_experiments(system: System) -> None:

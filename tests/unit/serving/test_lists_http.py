@@ -38,6 +38,9 @@ async def test_every_answered_list_is_logged_as_an_impression(system: System) ->
     assert impression.request_id == answer["request_id"]
     assert impression.items == [item["item_id"] for item in answer["items"]]
     assert (impression.device, impression.session_id) == ("phone", "s1")
+    assert impression.latency_ms == answer["timing_ms"]["total"]
+    assert impression.novelty is not None
+    assert impression.diversity is None or 0 <= impression.diversity <= 1
     assert len(impression.features) % (4 * 6) == 0  # five items and their mean
     assert impression.features
 
