@@ -9,6 +9,7 @@ import numpy as np
 
 from online_models.arrays import Slots, descending
 from online_models.engine import inputs
+from online_models.learning import rows
 from online_models.learning.learner import Learner
 from online_models.replica import Replica
 from online_models.reranking.exploration import Arms
@@ -35,11 +36,11 @@ def warm_up() -> float:
         learner.learn_item(item.item_id, item)
         learner.learn_event(CleanEvent(f"e{n}", "click", f"u{n % 7}", item.item_id, 1_000_000_000_000 + n))
     changes = Changes()
-    learner.write(changes)
+    rows.write(learner, changes)
     changes.upsert(CATALOGUE, "i0", Item(item_id="i0", genres=["g"]))
     store.commit(changes)
-    learner.written()
-    Learner().restore(store)
+    rows.written(learner)
+    rows.restore(Learner(), store)
     replica = Replica()
     replica.apply({table: dict(store.scan_rows(table)) for table in Replica.TABLES}, complete=True)
     assert store.get_rows(MODEL, ["ranker"])
