@@ -65,7 +65,8 @@ def grow_list(
         return False
     for k in range(size):
         ids[at + k] = ids[start + k]
-        values[at + k, :] = values[start + k, :]
+        for column in range(N_VALUES):
+            values[at + k, column] = values[start + k, column]
     if old > 0:
         release(ids, heads, start, old)
     starts[item] = at
@@ -281,7 +282,8 @@ def drop_pairs(
                 continue
             if at < k:
                 ids[at] = ids[k]
-                values[at, :] = values[k, :]
+                for column in range(N_VALUES):
+                    values[at, column] = values[k, column]
             at += 1
         if at < first + sizes[item]:
             sizes[item] = at - first

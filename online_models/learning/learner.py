@@ -20,6 +20,7 @@ from online_models.engine.factors import Factors
 from online_models.engine.history import History
 from online_models.engine.items import CLOCK_LAST, N_EVENTS
 from online_models.engine.listwise import ListwiseRanker
+from online_models.engine.models import models_of
 from online_models.engine.names import Names
 from online_models.items import ItemSlots
 from online_models.learning.budget import Budget
@@ -232,7 +233,7 @@ class Learner:
         while learned < n:
             for pools in (histories, columns.neighbours, factors.rings):
                 pools.ensure()
-            models = learning.models_of(columns.items, histories, self._names.arrays, columns.neighbours, factors)
+            models = models_of(columns.items, histories, self._names.arrays, columns.neighbours, factors)
             learned = learning.learn_run(models, stream, first_vectors, run, learned, n)
         self._replay_budget.spent(self._replay_budget.clock() - started, n_replayed, n + n_replayed)
         columns.n_events += n
