@@ -1,8 +1,10 @@
-"""Every command's help has examples, and these are commands that exist."""
+"""Every command's help has examples, and what help and pages show are commands and options that exist."""
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -10,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ops.cli import app
 
+ROOT = Path(__file__).parents[3]
 _FRESHET = typer.main.get_command(app)
 
 
@@ -21,6 +24,20 @@ def commands(
             yield from commands(child, *path, name)
     else:
         yield path, command
+
+
+def documented() -> Iterator[tuple[str, list[str]]]:
+    """Yield page and arguments of each command in a block of a page."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^ {4,}(?:\S*/|while |.* -- )?freshet ([a-z].*)$", text, re.MULTILINE):
+            words = shlex.split(line, comments=True)
+            yield page.name, list(takewhile(lambda word: not re.match(r"[|;&>]", word), words))
+
+
+def parse(command: TyperCommand, arguments: Sequence[str]) -> None:
+    """Raise where an option is not there, or lacks a value; which files there are is the reader's."""
+    command.make_parser(typer.Context(command)).parse_args(list(arguments))
 
 
 def examples(shown: str) -> list[list[str]]:
@@ -37,5 +54,12 @@ def test_help_shows_examples_that_can_be_typed(path: tuple[str, ...], command: T
     own = [arguments[len(path) :] for arguments in examples(shown) if tuple(arguments[: len(path)]) == path]
     assert own, shown
     for arguments in own:
-        # Options that are not there, or lack a value, raise; which files there are is the reader's.
-        command.make_parser(typer.Context(command)).parse_args(list(arguments))
+        parse(command, arguments)
+
+
+@pytest.mark.parametrize(("page", "arguments"), documented())
+def test_pages_show_commands_that_can_be_typed(page: str, arguments: list[str]) -> None:
+    """R32"""
+    own = [(path, command) for path, command in commands() if tuple(arguments[: len(path)]) == path]
+    assert own, f"{page}: freshet {shlex.join(arguments)}"
+    parse(own[0][1], arguments[len(own[0][0]) :])
