@@ -1,8 +1,9 @@
 """The learner as rows of a store: what has changed, and all of it back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -39,6 +40,8 @@ TABLES: tuple[Table[Any], ...] = (
 )
 """All that it is written to, beside `LEARNER_USER`."""
 _AT_ONCE = 1000
+
+T = TypeVar("T")
 
 
 class LearnerError(Exception):
@@ -134,22 +137,12 @@ def written(learner: Learner) -> None:
 def restore(learner: Learner, store: Store) -> None:
     """Take over all rows of a store. Only on a new learner. Raise `LearnerError`."""
     columns, factors = learner.columns, learner.factors
-    rows = dict(store.scan_rows(ITEM_MODEL))
-    learner.name_slots({item_id: row.slot for item_id, row in rows.items()})
-    if len(rows) != len(learner.items):
-        raise LearnerError(f"{ITEM_MODEL.name}: {len(rows)} items, but {len(learner.items)} distinct slots")
-    learner.reserve(learner.items.n_slots)
-    for row in rows.values():
-        columns.translation[row.slot] = row.slot
-        columns.set_present(row.slot, True)
-        learner.given_at[row.slot], learner.arrived[row.slot] = row.given_at, row.arrived
-        columns.items.restore(row.slot, row.counts)
-    for item_id, vector in store.scan_rows(ITEM_VECTOR):
-        factors.restore(_known(learner, ITEM_VECTOR, item_id), vector.blob)
+    _restore_items(learner, store)
     for item_id, ring in store.scan_rows(ITEM_USERS):
         factors.rings.restore(_known(learner, ITEM_USERS, item_id), ring.blob)
-    for item_id, neighbours in store.scan_rows(NEIGHBOURS):
-        columns.neighbours.restore(_known(learner, NEIGHBOURS, item_id), neighbours.blob)
+    for lists in _portions(store.scan_rows(NEIGHBOURS)):
+        slots = [_known(learner, NEIGHBOURS, item_id) for item_id, _ in lists]
+        columns.neighbours.restore(np.array(slots, np.int32), [row.blob for _, row in lists])
     for item_id, item in store.scan_rows(CATALOGUE):
         if (known := learner.items.get(item_id)) is not None:
             columns.describe(known, item)
@@ -163,6 +156,24 @@ def restore(learner: Learner, store: Store) -> None:
         factors.restore_item_gramians(gramians.blob)
     _restore_progress(learner, dict(store.scan_rows(LEARNER)))
     _restore_users(learner, store)
+
+
+def _restore_items(learner: Learner, store: Store) -> None:
+    columns, factors = learner.columns, learner.factors
+    rows = dict(store.scan_rows(ITEM_MODEL))
+    learner.name_slots({item_id: row.slot for item_id, row in rows.items()})
+    if len(rows) != len(learner.items):
+        raise LearnerError(f"{ITEM_MODEL.name}: {len(rows)} items, but {len(learner.items)} distinct slots")
+    learner.reserve(learner.items.n_slots)
+    for row in rows.values():
+        columns.translation[row.slot] = row.slot
+        columns.set_present(row.slot, True)
+        learner.given_at[row.slot], learner.arrived[row.slot] = row.given_at, row.arrived
+    for of_items in _portions(rows.values()):
+        columns.items.restore(np.array([row.slot for row in of_items], np.int32), [row.counts for row in of_items])
+    for vectors in _portions(store.scan_rows(ITEM_VECTOR)):
+        slots = [_known(learner, ITEM_VECTOR, item_id) for item_id, _ in vectors]
+        factors.restore(np.array(slots, np.int32), [row.blob for _, row in vectors])
 
 
 def _restore_progress(learner: Learner, rows: dict[str, BlobRow]) -> None:
@@ -218,6 +229,12 @@ def _progress(learner: Learner) -> _Progress:
         learner.columns.n_events,
         learner.repeat_share,
     )
+
+
+def _portions(rows: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(rows)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some
 
 
 def _named(learner: Learner, slots: Iterable[int] | Slots) -> list[tuple[int, str]]:
