@@ -19,7 +19,7 @@ from online_models.engine.context import Context
 from online_models.engine.defaults import default_weights
 from online_models.engine.factors import SMOOTH, ItemFactors, unit_vectors
 from online_models.engine.history import Steps
-from online_models.engine.items import N_EVENTS, SHOWN, TAKEN, ItemTable
+from online_models.engine.items import SHOWN, TAKEN, ItemTable
 from online_models.engine.popular import TopList
 from online_models.engine.scorer import SnapshotVersionError
 from online_models.fingerprints import Fingerprints
@@ -290,20 +290,23 @@ class Replica:
         if gone:
             columns.items.forget(np.array(gone, np.int32))
             columns.factors.forget(np.array(gone, np.int32), columns.items)
-        changed = []
+        restored: dict[int, bytes] = {}
         for item_id, row in rows.items():
             if row is not None:
                 slot = self._slot(item_id)
-                columns.set_present(slot, True)
+                if not columns.present[slot]:
+                    columns.set_present(slot, True)
                 self._learned[item_id] = slot
                 self._learner_slots[slot] = row.slot
-                self._translate(row.slot, slot)
-                columns.items.restore(slot, row.counts)
+                if self._translated(row.slot) != slot:
+                    self._translate(row.slot, slot)
                 self._given[slot] = (row.given_at, row.arrived)
-                if columns.items.counts[slot, N_EVENTS]:
-                    changed.append(slot)
-        columns.items.refresh(np.array(changed, np.int32))
-        columns.factors.refresh(np.array(changed, np.int32), columns.items)
+                restored[slot] = row.counts
+        slots = np.array(list(restored), np.int32)
+        columns.items.restore(slots, list(restored.values()))
+        changed = slots[columns.items.n_events[slots] > 0.0]
+        columns.items.refresh(changed)
+        columns.factors.refresh(changed, columns.items)
 
     def _apply_catalogue(self, rows: _Rows) -> None:
         for item_id, item in rows.items():
@@ -323,23 +326,25 @@ class Replica:
             self.columns.set_present(slot, False)
 
     def _apply_vectors(self, rows: _Rows) -> None:
-        changed = []
+        restored: dict[int, bytes] = {}
         for item_id, row in rows.items():
             if row is not None:
-                slot = self._slot(item_id)
-                self.columns.factors.restore(slot, row.blob)
-                changed.append(slot)
+                restored[self._slot(item_id)] = row.blob
             elif (known := self._items.get(item_id)) is not None:
                 self.columns.index.forget([known])
-        self.columns.factors.refresh(np.array(changed, np.int32), self.columns.items)
-        self.columns.index.changed(changed)
+        changed = np.array(list(restored), np.int32)
+        self.columns.factors.restore(changed, restored.values())
+        self.columns.factors.refresh(changed, self.columns.items)
+        self.columns.index.changed(changed.tolist())
 
     def _apply_neighbours(self, rows: _Rows) -> None:
+        restored: dict[int, bytes] = {}
         for item_id, row in rows.items():
             if row is not None:
-                self.columns.neighbours.restore(self._slot(item_id), row.blob)
+                restored[self._slot(item_id)] = row.blob
             elif (known := self._items.get(item_id)) is not None:
                 self.columns.neighbours.forget(np.array([known], np.int32), _NO_SLOTS)
+        self.columns.neighbours.restore(np.array(list(restored), np.int32), list(restored.values()))
 
     def _apply_model(self, name: str, row: BlobRow) -> None:
         self._model_rows[name] = row

@@ -1,14 +1,17 @@
 """Compiles, or loads from numba's cache, every kernel that learning and requests need, before the first of them waits.
 
-The first time takes about a minute of one core, later ones some seconds.
+`python -m online_models.warm_up` compiles in two processes: half a minute of two cores. Later it takes some seconds.
 """
 
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 
 from online_models.arrays import Slots, descending
 from online_models.engine import inputs
+from online_models.learning import rows
 from online_models.learning.learner import Learner
 from online_models.replica import Replica
 from online_models.reranking.exploration import Arms
@@ -22,24 +25,58 @@ from state.memory_store import MemoryStore
 from state.records import CleanEvent, Item
 from state.store import Changes
 
+_N_LISTS = 22
+"""The ranker takes its first step when it has learned some twenty."""
 _STUMP = [(0, 0.0, 1, 2, 0.0), (LEAF, 0.0, 1, 1, 0.0), (LEAF, 0.0, 2, 2, 0.0)]
 
 
 def warm_up() -> float:
     """Learn a few events and make a list of them; return the seconds that took."""
     started = time.perf_counter()
-    learner = Learner(organic_share=1e9, max_items=8)
-    store = MemoryStore()
-    for n in range(60):
+    _take_up(_learned(n_events=60))
+    return time.perf_counter() - started
+
+
+def compile_all() -> None:
+    """Do what `warm_up` does, while another process compiles what lists need: about half of all.
+
+    Threads would wait for each other: numba compiles one function at a time.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        lists = other.submit(_compile_lists)
+        learner = _learned(n_events=60)
+        lists.result()
+    _take_up(learner)
+
+
+def _compile_lists() -> None:
+    """Make lists of items that had no events, so that nothing of what learns of events is needed."""
+    _take_up(_learned(n_events=0))
+
+
+def _learned(n_events: int) -> Learner:
+    """Return a learner that knows some items, and events of lists whose examples are yet to come."""
+    learner = Learner(max_items=8, max_users=4)  # too few, so that some are forgotten
+    for n in range(n_events or 6):
         item = Item(item_id=f"i{n % 9}", genres=["g"], release_date="2000")
         learner.learn_item(item.item_id, item)
-        learner.learn_event(CleanEvent(f"e{n}", "click", f"u{n % 7}", item.item_id, 1_000_000_000_000 + n))
-    changes = Changes()
-    learner.write(changes)
+        if n < n_events:
+            ts = 1_000_000_000_000 + n
+            learner.learn_event(CleanEvent(f"e{n}", "click", f"u{n % 7}", item.item_id, ts, request_id="r"))
+    return learner
+
+
+def _take_up(learner: Learner) -> None:
+    """Bring what was learned to where requests find it, and make lists of it."""
+    learner.slate(learner.users.histories.of(learner.users.slot("u0")), 1_000_000_001.0, repeats=True)
+    for _ in range(_N_LISTS):
+        learner.ranker.learn_many(np.zeros((3, inputs.N_INPUTS), np.float32), 0)
+    store, changes = MemoryStore(), Changes()
+    rows.write(learner, changes)
     changes.upsert(CATALOGUE, "i0", Item(item_id="i0", genres=["g"]))
     store.commit(changes)
-    learner.written()
-    Learner().restore(store)
+    rows.written(learner)
+    rows.restore(Learner(), store)
     replica = Replica()
     replica.apply({table: dict(store.scan_rows(table)) for table in Replica.TABLES}, complete=True)
     assert store.get_rows(MODEL, ["ranker"])
@@ -54,7 +91,6 @@ def warm_up() -> float:
     stump.contributions(features, features[0])
     _rerank(replica, found.slots)
     descending(np.array([1.0, 1.0, 0.5]))
-    return time.perf_counter() - started
 
 
 def _rerank(replica: Replica, slots: Slots) -> None:
@@ -75,4 +111,4 @@ def _rerank(replica: Replica, slots: Slots) -> None:
 
 
 if __name__ == "__main__":
-    warm_up()
+    compile_all()

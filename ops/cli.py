@@ -23,10 +23,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-app.command()(stack.up)
-app.command()(stack.down)
+app.command(epilog=stack.UP_HELP)(stack.up)
+app.command(epilog="Example: freshet down")(stack.down)
 app.command(epilog="Example: freshet status --json | jq .ready")(stack.status)
-app.command()(stack.topics)
+app.command(epilog="Example: KAFKA_BROKERS=kafka:9092 freshet topics")(stack.topics)
 operating.register(app)
 play.register(app)
 traffic_commands.register(app)

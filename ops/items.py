@@ -26,7 +26,7 @@ _AWAITED = 200
 def register(app: typer.Typer) -> None:
     """Add `items` and its commands to the application."""
     items = typer.Typer(help="The catalogue.", no_args_is_help=True)
-    items.command("load")(load)
+    items.command("load", epilog="Example: freshet items load catalogue.csv.gz")(load)
     app.add_typer(items, name="items")
 
 

@@ -17,9 +17,9 @@ _File = Annotated[
 def register(app: typer.Typer) -> None:
     """Add `keys` and its commands to the application."""
     keys = typer.Typer(help="API keys: who may call what, and how often.", no_args_is_help=True)
-    keys.command("create")(create)
-    keys.command("list")(list_keys)
-    keys.command("revoke")(revoke)
+    keys.command("create", epilog="Example: freshet keys create shop --scope read --scope ingest")(create)
+    keys.command("list", epilog="Example: freshet keys list")(list_keys)
+    keys.command("revoke", epilog="Example: freshet keys revoke 3f9a61c2b07d")(revoke)
     app.add_typer(keys, name="keys")
 
 

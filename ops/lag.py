@@ -30,7 +30,7 @@ _RECORDS: dict[Topic, msgspec.msgpack.Decoder[CleanEvent | Impression]] = {
 
 _TIMEOUT_S = 10.0
 _TAIL = 64
-_POLL_S = 0.05
+_POLL_S = 0.1
 
 
 class PartitionLag(msgspec.Struct):

@@ -55,16 +55,29 @@ if ! grep -qF "$PWD " "$installed" 2>/dev/null || ! suits .venv/bin/python; then
         "Check that the disk has room and the folder can be written (Debian and Ubuntu: is python3-venv installed?)."
 fi
 
-echo "Installing $lock (once; about a minute)"
+begin() {
+    echo "$1"
+    begun=$(date +%s)
+}
+tell_time() {
+    echo "  took $(($(date +%s) - begun)) s"
+}
 pip() {
-    .venv/bin/python -m pip --disable-pip-version-check --quiet install "$@" || fail \
+    .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-compile "$@" || fail \
         "The installation failed, see above." \
         "It needs the network (the package index, or the proxy or mirror that pip is configured for) and 1 GB on the disk. What is already there is kept: run the same command again."
 }
+pip_of_lock=.venv/pip.lock
+begin "Installing $lock (once; about half a minute)"
+# The pip that comes with Python takes more than twice the time: the lock's own goes first.
+awk '/^pip==/ { found = 1 } found { print } found && !/\\$/ { exit }' "$lock" >"$pip_of_lock"
+pip --require-hashes -r "$pip_of_lock"
 pip --require-hashes -r "$lock"
-pip --no-deps --no-build-isolation -e .
-echo "Compiling (once; up to a minute)"
+pip --quiet --no-deps --no-build-isolation -e . # still quieter: it warns of what every such installation is
+tell_time
+begin "Compiling the models (once; about half a minute)"
 .venv/bin/python -m online_models.warm_up || fail "The models could not be compiled, see above." "Is the folder writable?"
+tell_time
 {
     state requirements.lock # contained in the other
     state "$lock"

@@ -7,7 +7,7 @@ cut off before the head is set has changed nothing. After it, `recover` applies 
 its state: values are absolute, so it does not matter how many had been applied.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 from uuid import uuid4
 
@@ -77,7 +77,7 @@ def recover(client: redis.Redis, keys: Keys, flow: str) -> None:
     """Complete a commit that was cut off, if there is one."""
     journal = keys(entries.journal_key(flow))
     while (head := cast("bytes | None", client.hget(journal, _HEAD))) is not None:
-        _complete(client, journal, msgspec.msgpack.decode(head, type=_Head))
+        _complete(client, journal, msgspec.msgpack.decode(head, type=_Head), [])
 
 
 def _commit(client: redis.Redis, keys: Keys, changes: Changes, pieces: list[list[Command]]) -> bool:
@@ -104,7 +104,7 @@ def _commit(client: redis.Redis, keys: Keys, changes: Changes, pieces: list[list
         return False
     finally:
         pipeline.reset()
-    _complete(client, journal, head)
+    _complete(client, journal, head, pieces)
     return True
 
 
@@ -135,27 +135,30 @@ def _write_journal(client: redis.Redis, journal: str, pieces: list[list[Command]
     return _Head(uuid4().hex, len(pieces), last)
 
 
-def _complete(client: redis.Redis, journal: str, head: _Head) -> None:
-    """Apply the pieces and what comes last. Raise `StateLostError` if the journal is another one meanwhile."""
+def _complete(client: redis.Redis, journal: str, head: _Head, pieces: Sequence[list[Command]]) -> None:
+    """Apply the pieces and what comes last. Raise `StateLostError` if the journal is another one meanwhile.
+
+    Without `pieces`, they are those of the journal.
+    """
     for number in range(head.n_pieces + 1):
-        while not _apply(client, journal, head, number):
+        known = head.last if number == head.n_pieces else pieces[number] if pieces else None
+        while not _apply(client, journal, head, number, known):
             pass
 
 
-def _apply(client: redis.Redis, journal: str, head: _Head, number: int) -> bool:
-    """Apply one piece; return False to be called again."""
+def _apply(client: redis.Redis, journal: str, head: _Head, number: int, known: list[Command] | None) -> bool:
+    """Apply one piece, that of the journal if it is not `known`; return False to be called again."""
     pipeline = client.pipeline(transaction=True)
     try:
         pipeline.watch(journal)  # type: ignore[no-untyped-call]
-        found, piece = cast("list[bytes | None]", pipeline.hmget(journal, [_HEAD, str(number)]))
+        fields = [_HEAD] if known is not None else [_HEAD, str(number)]
+        found, *stored = cast("list[bytes | None]", pipeline.hmget(journal, fields))
         if found is None or msgspec.msgpack.decode(found, type=_Head).journal_id != head.journal_id:
             raise StateLostError(f"{journal}: emptied, or replaced by another process, at piece {number}")
         pipeline.multi()
+        _add(pipeline, msgspec.msgpack.decode(cast("bytes", stored[0])) if known is None else known)
         if number == head.n_pieces:
-            _add(pipeline, head.last)
             pipeline.unlink(journal)
-        else:
-            _add(pipeline, msgspec.msgpack.decode(cast("bytes", piece)))
         pipeline.execute()
     except redis.WatchError:
         return False

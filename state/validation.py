@@ -17,6 +17,8 @@ FEEDBACK_TYPES = frozenset({"like", "dislike", "save", "hide", "rating"})
 ERASE: Final = "erase"
 """The event that takes back all of a user's events before it in the log. `DELETE /v1/users/{id}` sends it."""
 _WITHOUT_ITEM = frozenset({"search", "onboarding", ERASE})
+NUMBER: Final = (float, int)
+"""For `isinstance`: as a union it takes four times as long, for every event in five flows."""
 _QUOTED_CHARS = 64
 _T = TypeVar("_T")
 
@@ -75,9 +77,9 @@ def check_identifier(field: str, value: str | None) -> None:
 
 def _check_value(event: Event) -> None:
     value = event.value
-    if event.type == "rating" and not (isinstance(value, float | int) and 0 <= value <= 100):
+    if event.type == "rating" and not (isinstance(value, NUMBER) and 0 <= value <= 100):
         raise InvalidInputError("value", "a rating needs a number from 0 to 100")
-    if event.type == "watch" and not (value is None or (isinstance(value, float | int) and value >= 0)):
+    if event.type == "watch" and not (value is None or (isinstance(value, NUMBER) and value >= 0)):
         raise InvalidInputError("value", "seconds watched must be a number >= 0")
     if event.type == "undo" and not (value is None or value in FEEDBACK_TYPES):
         raise InvalidInputError(

@@ -35,6 +35,7 @@ FLOW = "attribution"
 
 _REPORT_EVERY_S = 60.0
 _IN_STEP = timedelta(minutes=2)  # of a backlog, no more slates than this waits for its events
+_GATHER = timedelta(milliseconds=200)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -145,6 +146,7 @@ def main() -> None:
             commit=True,
             tell_ends=True,
             in_step=_IN_STEP,
+            gather=_GATHER,
         )
         flow = build_flow(source, recovery, KafkaSink(settings, FLOW), flow_traces(settings, FLOW))
         # Another Kafka has other offsets, other partitions are another process.

@@ -41,8 +41,9 @@ log = logging.getLogger(__name__)
 
 _IDLE_S = 0.25
 _MAX_MESSAGES = 5000
-_GATHER_S = 0.02
-_SPARSE = 20  # fewer messages than this in a poll are not worth waiting for more
+_GATHER_S = ((300, 0.1), (20, 0.02))
+"""Messages in a poll -> how long the next one gathers: a transaction costs the broker some ten requests, and each
+reader of `clean` one more. Fewer messages are not worth waiting for others."""
 _REQUEST_TIMEOUT_S = 20.0
 _SESSION_TIMEOUT_MS = 6000
 _TRANSACTION_TIMEOUT_MS = 10_000
@@ -99,7 +100,7 @@ class CleanFlow:
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 100,
+                "fetch.wait.max.ms": 500,
                 "fetch.queue.backoff.ms": 10,
                 "queued.min.messages": 20_000,
                 "queued.max.messages.kbytes": 16_384,
@@ -125,7 +126,7 @@ class CleanFlow:
             reported = monotonic()
             n_messages = 0
             while not self._stopping.is_set():
-                messages = self._poll(0.0 if n_messages < _SPARSE else _GATHER_S)
+                messages = self._poll(next((wait_s for n, wait_s in _GATHER_S if n_messages >= n), 0.0))
                 n_messages = len(messages)
                 self._clean_messages(messages)
                 if monotonic() - reported > _REPORT_EVERY_S:

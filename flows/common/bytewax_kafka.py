@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from time import monotonic
 from typing import NamedTuple
 
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 _ONLY_PART = "kafka"
 _MAX_MESSAGES = 2000
 _PREFETCH_KIB = 16_384
-_IDLE_WAIT_S = 0.02
+_FETCH_WAIT = timedelta(milliseconds=500)  # for a first message, which ends it: what an idle flow costs the broker
+_GATHER_BYTES = 2**18
+_IDLE_WAIT_S = 0.1
 _BUSY_WAIT_S = 0.005  # shorter, so that timers set by the last batch are on time
 _BUSY_POLLS = 12
 _METADATA_TIMEOUT_S = 15.0
@@ -56,7 +59,8 @@ class KafkaSource(FixedPartitionedSource[KafkaBatch, Positions]):
 
     With `commit`, positions go to the consumer group `freshet-<flow>` at each epoch. With `tell_ends`, each arrival at
     the end of a partition gives a batch, if need be an empty one. With `in_step`, no topic is read further than that
-    ahead of another one's messages in the same partition.
+    ahead of another one's messages in the same partition. With `gather`, messages wait that long in the broker for
+    others to be fetched with: for flows that no list waits for, since each fetch costs the broker the same.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class KafkaSource(FixedPartitionedSource[KafkaBatch, Positions]):
         commit: bool = False,
         tell_ends: bool = False,
         in_step: timedelta | None = None,
+        gather: timedelta | None = None,
     ) -> None:
         self._settings = settings
         self._flow = flow
@@ -80,6 +85,7 @@ class KafkaSource(FixedPartitionedSource[KafkaBatch, Positions]):
         self._commit = commit
         self._tell_ends = tell_ends
         self._in_step = in_step
+        self._gather = gather
 
     def list_parts(self) -> list[str]:
         return [_ONLY_PART]
@@ -95,7 +101,8 @@ class KafkaSource(FixedPartitionedSource[KafkaBatch, Positions]):
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 50,
+                "fetch.wait.max.ms": int((self._gather or _FETCH_WAIT) / timedelta(milliseconds=1)),
+                "fetch.min.bytes": 1 if self._gather is None else _GATHER_BYTES,
                 "queued.min.messages": 20_000,
                 "queued.max.messages.kbytes": _PREFETCH_KIB,
             },
@@ -322,7 +329,7 @@ class KafkaSink(FixedPartitionedSink[Outgoing, None]):
                 "enable.idempotence": True,
                 "partitioner": PARTITIONER,
                 "compression.type": "lz4",
-                "linger.ms": 20,
+                "linger.ms": 100,  # each message of a batch of its own costs the broker a request
                 "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,
             },
             logger=log,
@@ -333,7 +340,7 @@ class KafkaSink(FixedPartitionedSink[Outgoing, None]):
 class _KafkaSinkPart(StatefulSinkPartition[Outgoing, None]):
     def __init__(self, producer: Producer, settings: Settings) -> None:
         self._producer = producer
-        self._settings = settings
+        self._full_name = lru_cache(lambda topic: topic.full_name(settings))
 
     def write_batch(self, values: list[Outgoing]) -> None:
         for message in values:
@@ -341,7 +348,7 @@ class _KafkaSinkPart(StatefulSinkPartition[Outgoing, None]):
         self._producer.poll(0)
 
     def _produce(self, message: Outgoing) -> None:
-        full_name = message.topic.full_name(self._settings)
+        full_name = self._full_name(message.topic)
         while True:
             try:
                 self._producer.produce(

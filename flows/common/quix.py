@@ -134,8 +134,12 @@ def application(
     poll_timeout_s: float,
     exactly_once: bool,
     kind: type[ReadyApplication] = ReadyApplication,
+    fetch_min_bytes: int = 1,
 ) -> Application:
-    """Return an application whose group membership and transactions a restarted process takes over at once."""
+    """Return an application whose group membership and transactions a restarted process takes over at once.
+
+    With `fetch_min_bytes`, messages wait in the broker for so many, for a tenth of a second at most.
+    """
     group = settings.group_id(flow)
     member = f"{group}-{settings.instance}"
     producer: dict[str, Any] = {"client.id": member, "compression.type": "lz4"}
@@ -158,6 +162,7 @@ def application(
             **statistics(settings),
             # At its start Quix asks for the ends of each changelog, on a connection where answers wait for a fetch.
             "fetch.wait.max.ms": 100,
+            "fetch.min.bytes": fetch_min_bytes,
         },
         producer_extra_config=producer,
         state_dir=settings.home / "quix" / member,

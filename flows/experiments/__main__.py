@@ -25,6 +25,7 @@ from state.topics import CLEAN, EXAMPLES, IMPRESSIONS
 
 FLOW = "experiments"
 
+_GATHER = timedelta(milliseconds=200)
 _IN_STEP = timedelta(minutes=1)
 """Events wait in memory for the lists before them."""
 
@@ -48,7 +49,9 @@ def main() -> None:
     store, teller = RedisStore(settings), KafkaTeller(settings, FLOW)
     arms = ArmState(store, FLOW, partitions, timedelta(seconds=settings.attribution_window_s))
     topics = {IMPRESSIONS: partitions, EXAMPLES: partitions, CLEAN: partitions}
-    source = KafkaSource(settings, FLOW, topics, stopping, start=arms.start(), tell_ends=True, in_step=_IN_STEP)
+    source = KafkaSource(
+        settings, FLOW, topics, stopping, start=arms.start(), tell_ends=True, in_step=_IN_STEP, gather=_GATHER
+    )
     try:
         state = GuardedArms(arms, Guard(store, teller))
         run(build_flow(source, traced(state, flow_traces(settings, FLOW))), settings)

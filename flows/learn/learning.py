@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flows.common.batches import KafkaBatch
+from online_models.learning import rows
 from online_models.learning.learner import Learner
 from state.entries import LEARNER_USER
 from state.records import CleanEvent, Example, Watermark
@@ -69,7 +70,7 @@ class LearningState:
         self._committed: dict[_Where, Watermark] = store.watermarks(flow)
         self._applied = dict(self._committed)
         started = clock()
-        learner.restore(store)
+        rows.restore(learner, store)
         log.info("%d items restored in %.1f s: %s", len(learner.items), clock() - started, learner.counts)
 
     def start(self) -> Mapping[_Where, int]:
@@ -125,11 +126,11 @@ class LearningState:
                 changes.advance(self._flow, *where, moved[where], after=before)
         if not moved:
             return
-        self.learner.write(changes)
+        rows.write(self.learner, changes)
         if self._drifting is not None:
             self._drifting.write(changes)
         self._store.commit(changes)
-        self.learner.written()
+        rows.written(self.learner)
         if self._drifting is not None:
             self._drifting.written()
         self._committed.update(moved)

@@ -30,7 +30,13 @@ log = logging.getLogger(__name__)
 def build(settings: Settings) -> Application:
     """Wire the flow."""
     app = application(
-        settings, FLOW, commit_interval_s=0.5, poll_timeout_s=0.25, exactly_once=True, kind=BatchApplication
+        settings,
+        FLOW,
+        commit_interval_s=0.5,
+        poll_timeout_s=0.25,
+        exactly_once=True,
+        kind=BatchApplication,
+        fetch_min_bytes=2**18,
     )
     assert isinstance(app, BatchApplication)
     store = RedisStore(settings)

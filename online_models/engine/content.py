@@ -50,15 +50,17 @@ def taste_of(
             if labels[item, k] >= 0:
                 taste[0, labels[item, k]] += weights[0] * liked
                 taste[1, labels[item, k]] += weights[1] * liked
-        total += weights * liked
+        total[0] += weights[0] * liked
+        total[1] += weights[1] * liked
         if years[item] > 0.0:
             mean_year += weights[1] * years[item]
             year_weight += weights[1]
         weights[0] *= np.float32(SLOW)
         weights[1] *= np.float32(FAST)
     if history.size > 0:
-        taste[0] /= total[0]
-        taste[1] /= total[1]
+        for k in range(N_BUCKETS):
+            taste[0, k] /= total[0]
+            taste[1, k] /= total[1]
     return float(mean_year / year_weight) if year_weight > 0.0 else 0.0
 
 

@@ -14,7 +14,7 @@ He, Zhang, Kan, Chua (2016), Fast matrix factorization for online recommendation
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,9 +146,9 @@ class ItemFactors:
         """Both vectors of one item."""
         return self.items[:, slot].tobytes()
 
-    def restore(self, slot: int, row: bytes) -> None:
-        """Take over a row; `refresh` must follow, and the Gramian be restored."""
-        self.items[:, slot] = np.frombuffer(row, np.float32).reshape(2, RANK)
+    def restore(self, slots: NDArray[np.int32], rows: Iterable[bytes]) -> None:
+        """Take over rows; `refresh` must follow, and the Gramian be restored."""
+        self.items[:, slots] = np.frombuffer(b"".join(rows), np.float32).reshape(-1, 2, RANK).swapaxes(0, 1)
 
     def item_gramians(self) -> bytes:
         """Of all item vectors, both models."""

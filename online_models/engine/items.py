@@ -4,6 +4,7 @@ A row is absolute and dated (`CLOCK_POSITIVE`), so it can be published alone and
 """
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -37,6 +38,11 @@ SHOWN, TAKEN = 0, 1
 """Columns of exposure."""
 MOST_SHOWN = 1000
 """Impressions up to which exposure is counted: an item that was shown more often is known."""
+
+_ROW = np.dtype(
+    [("counts", np.float32, N_COUNTS), ("clocks", np.float64, 3), ("seq_last", np.int64), ("exposure", np.float32, 2)]
+)
+"""Of one item, as it is stored."""
 
 _RATES = np.array([math.log(2.0) / (days * DAY) for days in HALF_LIVES])
 
@@ -139,14 +145,13 @@ class ItemTable:
         arrays = (self.counts, self.clocks, self.seq_last, self.exposure)
         return b"".join(array[slot].tobytes() for array in arrays)
 
-    def restore(self, slot: int, row: bytes) -> None:
-        """Take over a row; `refresh` must follow, for any number of slots at once."""
-        self.counts[slot] = np.frombuffer(row, np.float32, N_COUNTS)
-        self.n_events[slot] = self.counts[slot, N_EVENTS]
-        self.clocks[slot] = np.frombuffer(row, np.float64, 3, 4 * N_COUNTS)
-        self.seq_last[slot] = np.frombuffer(row, np.int64, 1, 4 * N_COUNTS + 24)[0]
-        exposure = np.frombuffer(row, np.float32, offset=4 * N_COUNTS + 32)
-        self.exposure[slot] = exposure if len(exposure) else 0.0  # rows of before it was counted have none
+    def restore(self, slots: NDArray[np.int32], rows: Sequence[bytes]) -> None:
+        """Take over rows; `refresh` must follow."""
+        # Rows of before exposure was counted have none.
+        restored = np.frombuffer(b"".join(row.ljust(_ROW.itemsize, b"\0") for row in rows), _ROW)
+        for name in ("counts", "clocks", "seq_last", "exposure"):
+            getattr(self, name)[slots] = restored[name]
+        self.n_events[slots] = restored["counts"][:, N_EVENTS]
 
     def forget(self, slots: NDArray[np.int32]) -> None:
         """Clear the rows and rebuild the lists if one of them was there."""

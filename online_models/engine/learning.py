@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.als import learn_pair, replace_vector
-from online_models.engine.changes import Changed, mark
-from online_models.engine.factors import CONFIDENCES, REGULARISATIONS, Factors
-from online_models.engine.history import Histories, SeenArrays, StepArrays, insert_step, see
+from online_models.engine.changes import mark
+from online_models.engine.history import StepArrays, insert_step, see
 from online_models.engine.items import (
     CLOCK_POSITIVE,
     N_EVENTS,
@@ -20,12 +19,12 @@ from online_models.engine.items import (
     POP_ACTIVE,
     POP_FAST,
     POP_SLOW,
-    ItemTable,
     learn_item,
 )
 from online_models.engine.jit import jit
+from online_models.engine.models import FactorArrays, ItemArrays, Marks, Models, RingArrays
 from online_models.engine.names import NameArrays, comes_after
-from online_models.engine.neighbours import Neighbours, learn_pairs
+from online_models.engine.neighbours import learn_pairs
 from online_models.engine.pool import wants_more
 from online_models.engine.popular import ActiveArrays, TopArrays, activate, key_of, raise_in_top
 from online_models.engine.rings import append
@@ -59,63 +58,6 @@ class Run(NamedTuple):
         )
 
 
-class Marks(NamedTuple):
-    """A `Changed` for kernels."""
-
-    flags: NDArray[np.bool_]
-    slots: NDArray[np.int32]
-    n_slots: NDArray[np.int64]
-
-
-class ItemArrays(NamedTuple):
-    """An `ItemTable`."""
-
-    counts: NDArray[np.float32]
-    n_events: NDArray[np.float32]
-    clocks: NDArray[np.float64]
-    seq_last: NDArray[np.int64]
-    rates: NDArray[np.float64]
-
-
-class PairArrays(NamedTuple):
-    """`Neighbours`."""
-
-    ids: NDArray[np.int32]
-    values: NDArray[np.float32]
-    heads: NDArray[np.int64]
-    top: NDArray[np.int64]
-    starts: NDArray[np.int32]
-    rooms: NDArray[np.int32]
-    sizes: NDArray[np.int32]
-    largest: int
-    totals: NDArray[np.float32]
-    refs: NDArray[np.float64]
-
-
-class FactorArrays(NamedTuple):
-    """`Factors` without its rings and active items."""
-
-    users: NDArray[np.float32]
-    items: NDArray[np.float32]
-    gram_users: NDArray[np.float64]
-    gram_items: NDArray[np.float64]
-    regularisation: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-
-
-class RingArrays(NamedTuple):
-    """`Rings`."""
-
-    ids: NDArray[np.int32]
-    heads: NDArray[np.int64]
-    top: NDArray[np.int64]
-    starts: NDArray[np.int32]
-    rooms: NDArray[np.int32]
-    sizes: NDArray[np.int32]
-    nexts: NDArray[np.int32]
-    totals: NDArray[np.int64]
-
-
 class Stream(NamedTuple):
     """What is known of the stream as a whole."""
 
@@ -130,74 +72,6 @@ class Stream(NamedTuple):
     has_item: NDArray[np.bool_]
     has_user: NDArray[np.bool_]
     """By slot: a past pair whose item or user is gone teaches nothing."""
-
-
-class Models(NamedTuple):
-    """All that an event changes."""
-
-    items: ItemArrays
-    fast: TopArrays
-    slow: TopArrays
-    steps: StepArrays
-    seen: SeenArrays
-    names: NameArrays
-    pairs: PairArrays
-    pairs_changed: Marks
-    factors: FactorArrays
-    vectors_changed: Marks
-    users_changed: Marks
-    rings: RingArrays
-    active: ActiveArrays
-
-
-def models_of(
-    table: ItemTable, histories: Histories, names: NameArrays, neighbours: Neighbours, factors: Factors
-) -> Models:
-    """Return the arrays as they are now: valid until one of them grows."""
-    steps, seen = histories.arrays
-    lists, rings = neighbours.pool, factors.rings
-    return Models(
-        ItemArrays(table.counts, table.n_events, table.clocks, table.seq_last, table.rates),
-        table.fast.arrays,
-        table.slow.arrays,
-        steps,
-        seen,
-        names,
-        PairArrays(
-            lists.ids,
-            neighbours.values,
-            lists.heads,
-            lists.top,
-            neighbours.starts,
-            neighbours.rooms,
-            neighbours.sizes,
-            neighbours.largest,
-            neighbours.totals,
-            neighbours.refs,
-        ),
-        marks_of(neighbours.changed),
-        FactorArrays(
-            factors.users, factors.items, factors.gram_users, factors.gram_items, REGULARISATIONS, CONFIDENCES
-        ),
-        marks_of(factors.changed),
-        marks_of(factors.users_changed),
-        RingArrays(
-            rings.pool.ids,
-            rings.pool.heads,
-            rings.pool.top,
-            rings.starts,
-            rings.rooms,
-            rings.sizes,
-            rings.nexts,
-            rings.totals,
-        ),
-        factors.active_arrays,
-    )
-
-
-def marks_of(changed: Changed) -> Marks:
-    """Return it for kernels."""
-    return Marks(changed.flags, changed.slots, changed.count)
 
 
 @jit
@@ -254,9 +128,16 @@ def place_of(steps: StepArrays, names: NameArrays, user: int, item: int, t: floa
 
 
 @jit
-def improve(models: Models, user: int, item: int) -> None:
+def improve(
+    factors: FactorArrays,
+    steps: StepArrays,
+    rings: RingArrays,
+    vectors_changed: Marks,
+    users_changed: Marks,
+    user: int,
+    item: int,
+) -> None:
     """Improve the vectors of a user and an item by what both have had."""
-    steps, factors, rings = models.steps, models.factors, models.rings
     first = int(steps.starts[user]) + steps.firsts[user]
     last = first + steps.sizes[user]
     ring = rings.ids[rings.starts[item] : rings.starts[item] + rings.sizes[item]]
@@ -275,19 +156,8 @@ def improve(models: Models, user: int, item: int) -> None:
         ring,
         rings.totals[item],
     )
-    mark(models.vectors_changed.flags, models.vectors_changed.slots, models.vectors_changed.n_slots, item)
-    mark(models.users_changed.flags, models.users_changed.slots, models.users_changed.n_slots, user)
-
-
-@jit
-def must_grow(models: Models) -> bool:
-    """Whether a pool has to be larger before the next event."""
-    return (
-        wants_more(models.steps.items.size, models.steps.top)
-        or wants_more(models.seen.items.size, models.seen.top)
-        or wants_more(models.pairs.ids.size, models.pairs.top)
-        or wants_more(models.rings.ids.size, models.rings.top)
-    )
+    mark(vectors_changed.flags, vectors_changed.slots, vectors_changed.n_slots, item)
+    mark(users_changed.flags, users_changed.slots, users_changed.n_slots, user)
 
 
 @jit
@@ -301,7 +171,7 @@ def learn_event(
     positive: bool,
     new: int,
 ) -> None:
-    """Learn one event, and the factors of its pair."""
+    """Learn one event, but for the factors of its pair."""
     items, pairs, factors, steps, rings = models.items, models.pairs, models.factors, models.steps, models.rings
     n_before = steps.totals[user]
     if items.counts[item, N_EVENTS] == 0.0:
@@ -364,38 +234,48 @@ def learn_event(
         item,
         2 * user + (1 if positive else 0),
     )
-    improve(models, user, item)
 
 
 @jit
-def learn_past(models: Models, stream: Stream, draw: float) -> int:
-    """Improve the factors of one past pair again; return its item, -1 when that or the user is gone."""
+def past_pair(stream: Stream, draw: float) -> tuple[int, int]:
+    """Return the user and the item of a past pair, (-1, -1) when one of them is gone."""
     pair = stream.past[int(draw * min(stream.n_past[0], stream.past.size))]
-    item, user = int(pair & 0xFFFFFFFF), int(pair >> 32)
-    if item >= stream.has_item.size or user >= stream.has_user.size:
-        return -1
-    if not (stream.has_item[item] and stream.has_user[user]):
-        return -1
-    improve(models, user, item)
-    return item
+    # As those of an event: what learns is compiled for each type apart.
+    user, item = int(np.int32(pair >> 32)), int(np.int32(pair & 0xFFFFFFFF))
+    known = item < stream.has_item.size and user < stream.has_user.size
+    if not (known and stream.has_item[item] and stream.has_user[user]):
+        user = item = int(np.int32(-1))
+    return user, item
 
 
 @jit
 def learn_run(
     models: Models, stream: Stream, first_vectors: NDArray[np.float32], run: Run, begin: int, end: int
 ) -> int:
-    """Learn the events from `begin` on, one after the other; return where it stopped: at the `end`, or to grow."""
+    """Learn the events from `begin` on, one after the other; return where it stopped: at the `end`, or to grow.
+
+    Numba takes each array of an argument apart and makes code for it: what is called here gets what it uses, no more.
+    """
+    items, factors, steps, rings = models.items, models.factors, models.steps, models.rings
+    vectors_changed, users_changed, active = models.vectors_changed, models.users_changed, models.active
     for k in range(begin, end):
-        if must_grow(models):
+        if (
+            wants_more(steps.items.size, steps.top)
+            or wants_more(models.seen.items.size, models.seen.top)
+            or wants_more(models.pairs.ids.size, models.pairs.top)
+            or wants_more(rings.ids.size, rings.top)
+        ):
             return k
-        item, user = run.items[k], run.users[k]
+        user, item = run.users[k], run.items[k]
         learn_event(models, stream, first_vectors, item, user, run.times[k], run.positive[k], run.new[k])
+        improve(factors, steps, rings, vectors_changed, users_changed, user, item)
+        refresh(active, items, factors.items, item)
         stream.past[stream.n_past[0] % stream.past.size] = (np.int64(user) << 32) | np.int64(item)
         stream.n_past[0] += 1
-        refresh(models.active, models.items, models.factors.items, item)
         if run.draws[k] >= 0.0:
-            past = learn_past(models, stream, run.draws[k])
-            if past >= 0:
-                refresh(models.active, models.items, models.factors.items, past)
+            user, item = past_pair(stream, run.draws[k])
+            if user >= 0:
+                improve(factors, steps, rings, vectors_changed, users_changed, user, item)
+                refresh(active, items, factors.items, item)
         stream.n_events[0] += 1
     return end

@@ -6,6 +6,7 @@ the length of the stream, and a request merges a few short lists instead of walk
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from online_models.engine.changes import Changed, mark
 from online_models.engine.items import DAY, grown
 from online_models.engine.jit import jit
-from online_models.engine.pool import LARGEST, SMALLEST, Pool, allocate, release
+from online_models.engine.pool import LARGEST, SMALLEST, Pool, allocate, release, wants_more
 
 REACH = 15
 """Steps of the user's history that an event is paired with."""
@@ -32,6 +33,10 @@ N_VALUES = 10
 RATE = math.log(2.0) / HALF_LIFE
 MAX_PAIRS = 8_000_000
 """Of all lists together, 44 bytes each."""
+
+_HEAD = np.dtype([("totals", np.float32, 2), ("ref", np.float64)])
+"""What a stored list begins with."""
+_PAIR_BYTES = 4 + 4 * N_VALUES
 
 _RESCALE = 60.0 * HALF_LIFE
 _MEMORY = 150.0
@@ -60,7 +65,8 @@ def grow_list(
         return False
     for k in range(size):
         ids[at + k] = ids[start + k]
-        values[at + k, :] = values[start + k, :]
+        for column in range(N_VALUES):
+            values[at + k, column] = values[start + k, column]
     if old > 0:
         release(ids, heads, start, old)
     starts[item] = at
@@ -92,6 +98,42 @@ def fit_list(
     if at >= 0:
         starts[item] = at
         rooms[item] = room
+
+
+@jit
+def restore_lists(
+    ids: NDArray[np.int32],
+    values: NDArray[np.float32],
+    heads: NDArray[np.int64],
+    top: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    rooms: NDArray[np.int32],
+    sizes: NDArray[np.int32],
+    largest: int,
+    items: NDArray[np.int32],
+    words: NDArray[np.int32],
+    floats: NDArray[np.float32],
+    n_pairs: NDArray[np.int64],
+    begins: NDArray[np.int64],
+    first: int,
+) -> int:
+    """Replace lists by those that `words` (and as `floats`) has, ids before values; return how many are done.
+
+    It ends before the last one when the pool has to grow.
+    """
+    for k in range(first, items.size):
+        if k > first and wants_more(ids.size, top):
+            return k
+        item, n = items[k], n_pairs[k]
+        if rooms[item] < n:
+            fit_list(ids, heads, top, starts, rooms, item, min(n, largest))
+        sizes[item] = min(n, rooms[item])
+        for m in range(sizes[item]):
+            at = starts[item] + m
+            ids[at] = words[begins[k] + m]
+            for v in range(N_VALUES):
+                values[at, v] = floats[begins[k] + n + m * N_VALUES + v]
+    return int(items.size)
 
 
 @jit
@@ -240,7 +282,8 @@ def drop_pairs(
                 continue
             if at < k:
                 ids[at] = ids[k]
-                values[at, :] = values[k, :]
+                for column in range(N_VALUES):
+                    values[at, column] = values[k, column]
             at += 1
         if at < first + sizes[item]:
             sizes[item] = at - first
@@ -334,21 +377,35 @@ class Neighbours:
         ids, values = self.pairs(slot)
         return b"".join(array.tobytes() for array in (self.totals[slot], self.refs[slot], ids, values))
 
-    def restore(self, slot: int, row: bytes) -> None:
-        """Take over a list; what does not fit a pool that is used up is left out, the newest pairs first."""
-        self.ensure()
-        pool = self.pool
-        n = (len(row) - 16) // (4 + 4 * N_VALUES)
-        self.totals[slot] = np.frombuffer(row, np.float32, 2)
-        self.refs[slot] = np.frombuffer(row, np.float64, 1, 8)[0]
-        self.sizes[slot] = 0
-        if self.rooms[slot] < n:
-            fit_list(pool.ids, pool.heads, pool.top, self.starts, self.rooms, slot, min(n, self.largest))
-        kept = min(n, int(self.rooms[slot]))
-        at = slice(self.starts[slot], self.starts[slot] + kept)
-        pool.ids[at] = np.frombuffer(row, np.int32, n, 16)[:kept]
-        self.values[at] = np.frombuffer(row, np.float32, n * N_VALUES, 16 + 4 * n).reshape(n, N_VALUES)[:kept]
-        self.sizes[slot] = kept
+    def restore(self, slots: NDArray[np.int32], rows: Sequence[bytes]) -> None:
+        """Take over lists; what does not fit a pool that is used up is left out, the newest pairs first."""
+        if not rows:
+            return
+        heads = np.frombuffer(b"".join([row[: _HEAD.itemsize] for row in rows]), _HEAD)
+        self.totals[slots], self.refs[slots] = heads["totals"], heads["ref"]
+        words = np.frombuffer(b"".join([row[_HEAD.itemsize :] for row in rows]), np.int32)
+        sizes = np.array([(len(row) - _HEAD.itemsize) // _PAIR_BYTES for row in rows])
+        begins = np.append(0, np.cumsum(sizes * (_PAIR_BYTES // words.itemsize)))
+        done = 0
+        while done < len(rows):
+            self.ensure()
+            pool = self.pool
+            done = restore_lists(
+                pool.ids,
+                self.values,
+                pool.heads,
+                pool.top,
+                self.starts,
+                self.rooms,
+                self.sizes,
+                self.largest,
+                slots,
+                words,
+                words.view(np.float32),
+                sizes,
+                begins,
+                done,
+            )
 
     def forget(self, slots: NDArray[np.int32], ids: NDArray[np.int32] | None = None) -> None:
         """Give the lists of `slots` back and take out all pairs with `ids`, by default the same slots.

@@ -20,9 +20,9 @@ from online_models.engine.factors import Factors
 from online_models.engine.history import History
 from online_models.engine.items import CLOCK_LAST, N_EVENTS
 from online_models.engine.listwise import ListwiseRanker
+from online_models.engine.models import models_of
 from online_models.engine.names import Names
 from online_models.items import ItemSlots
-from online_models.learning import rows as learner_rows
 from online_models.learning.budget import Budget
 from online_models.learning.examples import examination_weight, hashed_id, values_of
 from online_models.learning.rings import RecentIds, Ring
@@ -30,7 +30,6 @@ from online_models.learning.users import LearnerUsers
 from online_models.sources import LEARNED, REPEATS_FROM, Source, gather
 from online_models.users.outcomes import INTERACTIONS, is_positive
 from state.records import CleanEvent, Example, Item, UserRow
-from state.store import Changes, Store
 from state.validation import ERASE
 
 _PAST = (128, 512)
@@ -234,7 +233,7 @@ class Learner:
         while learned < n:
             for pools in (histories, columns.neighbours, factors.rings):
                 pools.ensure()
-            models = learning.models_of(columns.items, histories, self._names.arrays, columns.neighbours, factors)
+            models = models_of(columns.items, histories, self._names.arrays, columns.neighbours, factors)
             learned = learning.learn_run(models, stream, first_vectors, run, learned, n)
         self._replay_budget.spent(self._replay_budget.clock() - started, n_replayed, n + n_replayed)
         columns.n_events += n
@@ -367,23 +366,11 @@ class Learner:
         current[known] = self.columns.present[slots[known]] & (self.given_at[slots[known]] <= as_of)
         return current
 
-    def write(self, changes: Changes) -> None:
-        """Add all rows that have changed since the last call."""
-        learner_rows.write(self, changes)
-
-    def written(self) -> None:
-        """Say that what `write` gave is stored."""
-        learner_rows.written(self)
-
     def name_slots(self, names: Mapping[str, int]) -> None:
         """Take over which item has which slot. Only on a new learner."""
         self.items.restore(dict(names))
         for item_id, slot in names.items():
             self._names.put(slot, item_id)
-
-    def restore(self, store: Store) -> None:
-        """Take over all rows of a store. Only on a new learner. Raise `LearnerError`."""
-        learner_rows.restore(self, store)
 
     def rings(self) -> tuple[tuple[str, Ring[Any]], ...]:
         """Return the learner's own memories, by name."""

@@ -1,8 +1,9 @@
 """The learner as rows of a store: what has changed, and all of it back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from online_models.arrays import Slots
 from online_models.engine import inputs
 from online_models.engine.items import N_EVENTS
+from online_models.learning.learner import Learner
 from state.entries import (
     CATALOGUE,
     CONTEXTS,
@@ -26,10 +28,20 @@ from state.entries import (
 from state.records import BlobRow, ItemRow, UserVectorRow
 from state.store import Changes, Store
 
-if TYPE_CHECKING:
-    from online_models.learning.learner import Learner
-
+TABLES: tuple[Table[Any], ...] = (
+    ITEM_MODEL,
+    ITEM_VECTOR,
+    NEIGHBOURS,
+    ITEM_USERS,
+    USER_VECTOR,
+    CONTEXTS,
+    MODEL,
+    LEARNER,
+)
+"""All that it is written to, beside `LEARNER_USER`."""
 _AT_ONCE = 1000
+
+T = TypeVar("T")
 
 
 class LearnerError(Exception):
@@ -53,7 +65,7 @@ class _Progress(msgspec.Struct, array_like=True):
     repeat_share: float
 
 
-def write(learner: "Learner", changes: Changes) -> None:
+def write(learner: Learner, changes: Changes) -> None:
     """Add all rows that have changed since `written`."""
     _write_items(learner, changes)
     _write_users(learner, changes)
@@ -77,7 +89,7 @@ def write(learner: "Learner", changes: Changes) -> None:
     changes.upsert(LEARNER, "progress", BlobRow(msgspec.msgpack.encode(_progress(learner))))
 
 
-def _write_items(learner: "Learner", changes: Changes) -> None:
+def _write_items(learner: Learner, changes: Changes) -> None:
     columns, factors = learner.columns, learner.factors
     for item_id in learner.gone:
         for table in (ITEM_MODEL, ITEM_VECTOR, NEIGHBOURS, ITEM_USERS):
@@ -93,7 +105,7 @@ def _write_items(learner: "Learner", changes: Changes) -> None:
         changes.upsert(NEIGHBOURS, item_id, BlobRow(columns.neighbours.row(slot)))
 
 
-def _write_users(learner: "Learner", changes: Changes) -> None:
+def _write_users(learner: Learner, changes: Changes) -> None:
     for slot in learner.taken_back:
         changes.remove(USER_VECTOR, str(slot))
     for slot in learner.factors.users_changed.peek().tolist():
@@ -106,7 +118,7 @@ def _write_users(learner: "Learner", changes: Changes) -> None:
         changes.put(LEARNER_USER, user_id, row)
 
 
-def written(learner: "Learner") -> None:
+def written(learner: Learner) -> None:
     """Say that what `write` gave is stored."""
     learner.gone.clear()
     learner.changed_items.take()
@@ -122,25 +134,15 @@ def written(learner: "Learner") -> None:
         ring.changed.clear()
 
 
-def restore(learner: "Learner", store: Store) -> None:
+def restore(learner: Learner, store: Store) -> None:
     """Take over all rows of a store. Only on a new learner. Raise `LearnerError`."""
     columns, factors = learner.columns, learner.factors
-    rows = dict(store.scan_rows(ITEM_MODEL))
-    learner.name_slots({item_id: row.slot for item_id, row in rows.items()})
-    if len(rows) != len(learner.items):
-        raise LearnerError(f"{ITEM_MODEL.name}: {len(rows)} items, but {len(learner.items)} distinct slots")
-    learner.reserve(learner.items.n_slots)
-    for row in rows.values():
-        columns.translation[row.slot] = row.slot
-        columns.set_present(row.slot, True)
-        learner.given_at[row.slot], learner.arrived[row.slot] = row.given_at, row.arrived
-        columns.items.restore(row.slot, row.counts)
-    for item_id, vector in store.scan_rows(ITEM_VECTOR):
-        factors.restore(_known(learner, ITEM_VECTOR, item_id), vector.blob)
+    _restore_items(learner, store)
     for item_id, ring in store.scan_rows(ITEM_USERS):
         factors.rings.restore(_known(learner, ITEM_USERS, item_id), ring.blob)
-    for item_id, neighbours in store.scan_rows(NEIGHBOURS):
-        columns.neighbours.restore(_known(learner, NEIGHBOURS, item_id), neighbours.blob)
+    for lists in _portions(store.scan_rows(NEIGHBOURS)):
+        slots = [_known(learner, NEIGHBOURS, item_id) for item_id, _ in lists]
+        columns.neighbours.restore(np.array(slots, np.int32), [row.blob for _, row in lists])
     for item_id, item in store.scan_rows(CATALOGUE):
         if (known := learner.items.get(item_id)) is not None:
             columns.describe(known, item)
@@ -156,7 +158,25 @@ def restore(learner: "Learner", store: Store) -> None:
     _restore_users(learner, store)
 
 
-def _restore_progress(learner: "Learner", rows: dict[str, BlobRow]) -> None:
+def _restore_items(learner: Learner, store: Store) -> None:
+    columns, factors = learner.columns, learner.factors
+    rows = dict(store.scan_rows(ITEM_MODEL))
+    learner.name_slots({item_id: row.slot for item_id, row in rows.items()})
+    if len(rows) != len(learner.items):
+        raise LearnerError(f"{ITEM_MODEL.name}: {len(rows)} items, but {len(learner.items)} distinct slots")
+    learner.reserve(learner.items.n_slots)
+    for row in rows.values():
+        columns.translation[row.slot] = row.slot
+        columns.set_present(row.slot, True)
+        learner.given_at[row.slot], learner.arrived[row.slot] = row.given_at, row.arrived
+    for of_items in _portions(rows.values()):
+        columns.items.restore(np.array([row.slot for row in of_items], np.int32), [row.counts for row in of_items])
+    for vectors in _portions(store.scan_rows(ITEM_VECTOR)):
+        slots = [_known(learner, ITEM_VECTOR, item_id) for item_id, _ in vectors]
+        factors.restore(np.array(slots, np.int32), [row.blob for _, row in vectors])
+
+
+def _restore_progress(learner: Learner, rows: dict[str, BlobRow]) -> None:
     row = rows.pop("progress", None)
     if row is None:
         return
@@ -184,7 +204,7 @@ def _restore_progress(learner: "Learner", rows: dict[str, BlobRow]) -> None:
     learner.example_ids.restored()
 
 
-def _restore_users(learner: "Learner", store: Store) -> None:
+def _restore_users(learner: Learner, store: Store) -> None:
     owners = {}
     for field, row in store.scan_rows(USER_VECTOR):
         slot = int(field)
@@ -199,7 +219,7 @@ def _restore_users(learner: "Learner", store: Store) -> None:
         learner.users.fill(dict(zip(some, rows, strict=True)))
 
 
-def _progress(learner: "Learner") -> _Progress:
+def _progress(learner: Learner) -> _Progress:
     return _Progress(
         learner.stream_ts,
         asdict(learner.counts),
@@ -211,12 +231,18 @@ def _progress(learner: "Learner") -> _Progress:
     )
 
 
-def _named(learner: "Learner", slots: Iterable[int] | Slots) -> list[tuple[int, str]]:
+def _portions(rows: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(rows)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some
+
+
+def _named(learner: Learner, slots: Iterable[int] | Slots) -> list[tuple[int, str]]:
     slots = slots.tolist() if isinstance(slots, np.ndarray) else slots
     return [(slot, item_id) for slot in slots if (item_id := learner.items.item_id(slot)) is not None]
 
 
-def _known(learner: "Learner", table: Table[Any], item_id: str) -> int:
+def _known(learner: Learner, table: Table[Any], item_id: str) -> int:
     slot = learner.items.get(item_id)
     if slot is None:
         raise LearnerError(f"{table.name}: {item_id!r} has a row, but none in {ITEM_MODEL.name}")

@@ -344,8 +344,9 @@ def fill_places(
             least = broken
             if share > 0.0 and place > 0:
                 for a in range(arms.size):
-                    free[a] = not taken[arms[a]] and not cost_of(
-                        arms[a], place, diversity, duplicate, closest, n_seen, order, vectors, table, columns, caps,
+                    m = int(np.int64(arms[a]))  # as `best_at` asks: each type is compiled apart
+                    free[a] = not taken[m] and not cost_of(
+                        m, place, diversity, duplicate, closest, n_seen, order, vectors, table, columns, caps,
                         full, n_full, due, members, n_constraints,
                     )  # fmt: skip
                 tried = try_arm(share, arms, chances, free, wins, uniforms[place], best, propensities, place)

@@ -24,6 +24,8 @@ _NAMES = tuple(WINDOWS)
 _SPANS_S = tuple(int(span.total_seconds()) for span in WINDOWS.values())
 _LEVELS = tuple((index, int(PANE_WIDTHS[name].total_seconds()), _SPANS_S[index]) for index, name in enumerate(_NAMES))
 _FINEST_S = 30
+_END_S = tuple(span - index for index, span in enumerate(_SPANS_S))
+"""By window, what is to be added to a pane's key for the second from which the window does not hold it any more."""
 
 
 def add(activity: Activity, event_type: str, ts: int, stream_ts: int) -> None:
@@ -38,9 +40,10 @@ def add(activity: Activity, event_type: str, ts: int, stream_ts: int) -> None:
     for index, width, span in _LEVELS:
         start = seconds - seconds % width
         if start > stream_s - span:
-            pane = panes.get(start + index)
+            key = start + index
+            pane = panes.get(key)
             if pane is None:
-                panes[start + index] = {event_type: 1}
+                panes[key] = {event_type: 1}
                 is_new = True
             else:
                 pane[event_type] = pane.get(event_type, 0) + 1
@@ -52,7 +55,7 @@ def expire(activity: Activity, stream_ts: int) -> bool:
     """Drop the panes that no window holds any more; return whether there were any."""
     stream_s = stream_ts // 1000
     panes = activity.panes
-    gone = [key for key in panes if key - (i := key % _FINEST_S) + _SPANS_S[i] <= stream_s]
+    gone = [key for key in panes if key + _END_S[key % _FINEST_S] <= stream_s]
     for key in gone:
         del panes[key]
     return bool(gone)
@@ -62,7 +65,7 @@ def next_expiry(activity: Activity) -> int | None:
     """Return the stream time (epoch ms) from which `expire` will drop something, None while there is no pane."""
     if not activity.panes:
         return None
-    return 1000 * min(_end_s(key) for key in activity.panes)
+    return 1000 * min([key + _END_S[key % _FINEST_S] for key in activity.panes])
 
 
 def windows(activity: Activity, stream_ts: int) -> dict[str, dict[str, int]]:
@@ -70,7 +73,7 @@ def windows(activity: Activity, stream_ts: int) -> dict[str, dict[str, int]]:
     stream_s = stream_ts // 1000
     sums: tuple[dict[str, int], ...] = tuple({} for _ in _NAMES)
     for key, pane in activity.panes.items():
-        if _end_s(key) > stream_s:
+        if key + _END_S[key % _FINEST_S] > stream_s:
             _sum_into(sums[key % _FINEST_S], pane)
     return dict(zip(_NAMES, sums, strict=True))
 
@@ -91,11 +94,6 @@ def merge(parts: Iterable[Activity]) -> Activity:
         for key, pane in part.panes.items():
             _sum_into(merged.panes.setdefault(key, {}), pane)
     return merged
-
-
-def _end_s(key: int) -> int:
-    index = key % _FINEST_S
-    return key - index + _SPANS_S[index]
 
 
 def _sum_into(total: dict[str, int], counts: dict[str, int]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from state.validation import FEEDBACK_TYPES
+from state.validation import FEEDBACK_TYPES, NUMBER
 
 INTERACTIONS = frozenset({"click", "view", "watch", "like", "dislike", "save", "rating", "purchase"})
 """Types after which an item counts as consumed."""
@@ -26,18 +26,18 @@ def is_positive(event_type: str, value: float | str | None, context: Mapping[str
     if event_type in POSITIVES:
         return True
     if event_type == "rating":
-        return isinstance(value, float | int) and rating_share(value, context) >= MIN_RATING_SHARE
+        return isinstance(value, NUMBER) and rating_share(value, context) >= MIN_RATING_SHARE
     if event_type == "watch":
         share = (context or {}).get("share")
-        if isinstance(share, float | int):
+        if isinstance(share, NUMBER):
             return share >= MIN_WATCH_SHARE
-        return isinstance(value, float | int) and value >= MIN_WATCH_S
+        return isinstance(value, NUMBER) and value >= MIN_WATCH_S
     return False
 
 
 def rating_share(value: float, context: Mapping[str, Any] | None) -> float:
     """Return a rating as a share of its scale: `context["scale"]`, else 5, 10 or 100 stars, whichever holds it."""
     scale = (context or {}).get("scale")
-    if not isinstance(scale, float | int) or scale <= 0:
+    if not isinstance(scale, NUMBER) or scale <= 0:
         scale = 5.0 if value <= 5 else 10.0 if value <= 10 else 100.0
     return min(1.0, value / scale)

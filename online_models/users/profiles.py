@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from online_models.users import activity
 from online_models.users.outcomes import INTERACTIONS, is_positive, rating_share
 from state.records import CleanEvent, RecentItem, SessionProfile, UserProfile
-from state.validation import FEEDBACK_TYPES
+from state.validation import FEEDBACK_TYPES, NUMBER
 
 MAX_RECENT = 100
 MAX_SESSION_RECENT = 50
@@ -143,7 +143,7 @@ def _apply_feedback(profile: UserProfile, event: CleanEvent, item_id: str, genre
         times = profile.feedback_ts[item_id] = {}
     before = _evidence(profile, item_id, times) if times else []
     kind = _kind(event)
-    if kind == "rating" and isinstance(event.value, float | int):
+    if kind == "rating" and isinstance(event.value, NUMBER):
         _rate(profile, item_id, event, event.value, times)
     times[kind] = max(times.get(kind, _NEVER), event.ts)
     standing = [kind for kind in _FEEDBACK_WEIGHTS if kind in times and _stands(times, kind)]

@@ -85,12 +85,7 @@ class TreeScorer:
 
     def raw(self, features: NDArray[np.float32], mean: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
         """Return the scores as they are summed: to the bit what LightGBM predicts."""
-        scores = np.zeros(len(features))
-        columns = columns_of(features, Scorer.list_mean(features) if mean is None else mean)
-        _sum_leaves(
-            columns, self._roots, self._columns, self._thresholds, self._lefts, self._rights, self._values, scores
-        )
-        return scores
+        return self._walked(features, Scorer.list_mean(features) if mean is None else mean, np.zeros((0, 0)))
 
     def contributions(
         self, features: NDArray[np.float32], mean: NDArray[np.float32]
@@ -104,11 +99,19 @@ class TreeScorer:
         Saabas (2014), Interpreting random forests.
         """
         parts = np.zeros((len(features), 2 * self.n_inputs))
-        _sum_changes(
-            columns_of(features, mean),
-            self._roots, self._columns, self._thresholds, self._lefts, self._rights, self._values, parts,
-        )  # fmt: skip
+        self._walked(features, mean, parts)
         return parts[:, : self.n_inputs] + parts[:, self.n_inputs :], float(self._values[self._roots].sum())
+
+    def _walked(
+        self, features: NDArray[np.float32], mean: NDArray[np.float32], parts: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the scores; add what each column contributes to `parts`, (n, 2 * n_inputs) or without rows."""
+        scores = np.zeros(len(features))
+        _walk(
+            columns_of(features, mean),
+            self._roots, self._columns, self._thresholds, self._lefts, self._rights, self._values, scores, parts,
+        )  # fmt: skip
+        return scores
 
 
 def columns_of(features: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -117,7 +120,7 @@ def columns_of(features: NDArray[np.float32], mean: NDArray[np.float32]) -> NDAr
 
 
 @jit
-def _sum_leaves(
+def _walk(
     x: NDArray[np.float32],
     roots: NDArray[np.int32],
     columns: NDArray[np.int32],
@@ -126,31 +129,16 @@ def _sum_leaves(
     rights: NDArray[np.int32],
     values: NDArray[np.float64],
     scores: NDArray[np.float64],
-) -> None:
-    for row in range(len(x)):
-        for root in roots:
-            node = root
-            while columns[node] >= 0:
-                node = lefts[node] if x[row, columns[node]] <= thresholds[node] else rights[node]
-            scores[row] += values[node]
-
-
-@jit
-def _sum_changes(
-    x: NDArray[np.float32],
-    roots: NDArray[np.int32],
-    columns: NDArray[np.int32],
-    thresholds: NDArray[np.float64],
-    lefts: NDArray[np.int32],
-    rights: NDArray[np.int32],
-    values: NDArray[np.float64],
     parts: NDArray[np.float64],
 ) -> None:
+    explained = len(parts) > 0
     for row in range(len(x)):
         for root in roots:
             node = root
             while columns[node] >= 0:
                 column = columns[node]
                 below = lefts[node] if x[row, column] <= thresholds[node] else rights[node]
-                parts[row, column] += values[below] - values[node]
+                if explained:
+                    parts[row, column] += values[below] - values[node]
                 node = below
+            scores[row] += values[node]

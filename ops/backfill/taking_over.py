@@ -6,27 +6,13 @@ not its own any more, ends, is started again by its supervisor, and reads on fro
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import redis
 
+from online_models.learning.rows import TABLES
 from online_models.versions.boosting import TreeParameters
 from ops.backfill.training import Parameters, Training
-from state.entries import (
-    CONTEXTS,
-    EVERYTHING,
-    ITEM_MODEL,
-    ITEM_USERS,
-    ITEM_VECTOR,
-    LEARNER,
-    LEARNER_USER,
-    MODEL,
-    NEIGHBOURS,
-    USER_VECTOR,
-    Table,
-    encode_feed_entry,
-    feed_key,
-)
+from state.entries import EVERYTHING, LEARNER_USER, encode_feed_entry, feed_key
 from state.memory_store import MemoryStore
 from state.records import Watermark
 from state.redis_commit import Keys
@@ -36,16 +22,6 @@ from state.store import Changes, StateLostError, Store
 from state.topics import CLEAN, EXAMPLES, ITEMS
 
 FLOW = "learn"
-_TABLES: tuple[Table[Any], ...] = (
-    ITEM_MODEL,
-    ITEM_VECTOR,
-    NEIGHBOURS,
-    ITEM_USERS,
-    USER_VECTOR,
-    CONTEXTS,
-    MODEL,
-    LEARNER,
-)
 _ATTEMPTS = 20
 """The learner may commit between the look at its state and the commit that replaces it."""
 
@@ -71,7 +47,7 @@ def take_over(training: Training, store: Store, known_users: set[str], now_ms: i
     """
     learned = MemoryStore.of(training.dump())
     changes = Changes()
-    for table in _TABLES:
+    for table in TABLES:
         rows = dict(learned.scan_rows(table))
         for name, _ in store.scan_rows(table):
             if name not in rows:
@@ -115,5 +91,5 @@ def take_over_redis(training: Training, settings: Settings) -> None:
             except StateLostError:
                 if attempt == _ATTEMPTS - 1:
                     raise
-        for feed in {table.feed for table in _TABLES}:
+        for feed in {table.feed for table in TABLES}:
             client.xadd(keys(feed_key(feed)), {"changed": encode_feed_entry({EVERYTHING: []})})

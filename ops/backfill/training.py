@@ -13,6 +13,7 @@ from online_models.engine.defaults import default_weights
 from online_models.engine.items import N_EVENTS
 from online_models.engine.listwise import ListwiseRanker
 from online_models.evaluation.held_out import HeldOut, JudgedList, chances_of
+from online_models.learning import rows
 from online_models.learning.examples import values_of
 from online_models.learning.learner import Learner
 from online_models.users.outcomes import INTERACTIONS, is_positive
@@ -87,7 +88,7 @@ class Training:
             seed=chosen.seed,
             ranker=_ranker(chosen),
         )
-        self.learner.restore(store)
+        rows.restore(self.learner, store)
         for item_id, item in store.scan_rows(CATALOGUE):
             if self.learner.items.get(item_id) is None:
                 self.learner.learn_item(item_id, item)
@@ -137,9 +138,9 @@ class Training:
         """Return the state from which a run of the same plan goes on."""
         self.finish()
         changes = Changes()
-        self.learner.write(changes)
+        rows.write(self.learner, changes)
         self._store.commit(changes)
-        self.learner.written()
+        rows.written(self.learner)
         return self._store.dump()
 
     def weights(self) -> bytes:

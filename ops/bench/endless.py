@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import psutil
 
+from online_models.learning import rows
 from online_models.learning.learner import Learner
 from ops.bench.report import Figure, Report
 
@@ -40,7 +41,7 @@ def measure(
         for seq, user, item in zip(seqs.tolist(), users.tolist(), items.tolist(), strict=True):
             learner.learn(f"u{user}", f"i{item}", True, 60.0 * seq)
             if not seq % _COMMIT:
-                learner.written()
+                rows.written(learner)
         costs.append((time.process_time() - began) / max(len(seqs), 1) * 1e6)
         sizes.append(process.memory_info().rss / 2**20)
         if progress is not None:

@@ -4,19 +4,17 @@ import asyncio
 import itertools
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from types import TracebackType
-from typing import Self
 
 import msgspec
 import psutil
 from rich.console import Console
 
 from ops.bench.api import BenchError
+from ops.bench.background import Background
 from ops.bench.report import Figure, Report
 from ops.bench.systems import flow_pids
 from ops.datasets import Dataset
@@ -77,44 +75,26 @@ def measure(settings: Settings, dataset: Dataset, rounds: int, per_s: float, con
     return Report(f"Recovery: from kill -9 of a flow until its position moves, at {per_s:.0f} events/s", figures)
 
 
-class Stream:
-    """Sends a data set's events evenly in a thread, with the present time, and its items again and again."""
+class Stream(Background):
+    """Sends a data set's events evenly, with the present time, and its items again and again."""
 
     def __init__(self, settings: Settings, dataset: Dataset, per_s: float) -> None:
+        super().__init__()
         self.n_events = 0
         """Sent so far."""
         self._settings = settings
         self._dataset = dataset
         self._per_s = per_s
-        self._stopping = threading.Event()
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def check(self) -> None:
         """Raise what ended the stream before its time."""
-        if self._error is not None:
-            raise self._error
-        if not self._thread.is_alive():
+        super().check()
+        if not (self.is_working or self.stopping.is_set()):
             raise BenchError(f"{self._dataset.name} ended after {self.n_events:,} events: ask for fewer rounds")
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-        if kind is None and self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            with KafkaSender(self._settings) as sender:
-                self._send(sender)
-        except Exception as error:  # raised by `check`, in the thread that waits for this one
-            self._error = error
+    def work(self) -> None:
+        with KafkaSender(self._settings) as sender:
+            self._send(sender)
 
     def _send(self, sender: KafkaSender) -> None:
         items = itertools.cycle(self._dataset.items())
@@ -124,7 +104,7 @@ class Stream:
         for due in schedule.at_rate(self._dataset.events(), self._per_s):
             while (early_s := started + (due.after_s or 0.0) - time.perf_counter()) > 0:
                 sender.poll()
-                if self._stopping.wait(early_s):
+                if self.stopping.wait(early_s):
                     return
             sender.event(msgspec.structs.replace(due.event, ts=now_ms()))
             self.n_events += 1

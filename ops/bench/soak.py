@@ -1,17 +1,15 @@
 """Traffic at one rate for long: is anything left behind, does memory grow, is a window of metrics wrong?"""
 
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 
+from ops.bench.background import Background
 from ops.bench.processes import usage
 from ops.bench.report import Figure, Report
 from ops.bench.soak_traffic import MINUTE_MS, Readers, Sent, pool, send_evenly
@@ -197,43 +195,24 @@ def last_third(values: Sequence[float]) -> Sequence[float]:
     return values[-max(1, len(values) // 3) :]
 
 
-class _Sampler:
-    """Looks at lag and memory every ten seconds, in a thread, and says what it sees once a minute."""
+class _Sampler(Background):
+    """Looks at lag and memory every ten seconds, and says what it sees once a minute."""
 
     def __init__(self, settings: Settings, console: Console) -> None:
+        super().__init__()
         self.samples = Samples()
-        self.failed = threading.Event()
-        """Set when it cannot go on: its error is raised at the end."""
         self._settings = settings
         self._console = console
-        self._done = threading.Event()
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-        if kind is None and self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
+    def work(self) -> None:
         progress = Progress(self._settings)
         try:
             began = said = time.monotonic()
-            while not self._done.wait(_SAMPLE_S):
+            while not self.stopping.wait(_SAMPLE_S):
                 self._sample(progress)
                 if time.monotonic() - said >= 60:
                     said = time.monotonic()
                     self._say(said - began)
-        except Exception as error:  # raised in the thread that waits for this one
-            self._error = error
-            self.failed.set()
         finally:
             progress.close()
 

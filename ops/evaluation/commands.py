@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 PROTOCOLS = ("prequential", "sessions", "leave-last-out")
 SIMULATED = ("drift", "new-items")
 
+_HELP = """Examples:
+
+freshet evaluate --data movietweetings-100k --models engine,cooc
+
+freshet evaluate --data movietweetings-100k --models all --tune --json"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("evaluate")(evaluate_command)
+    app.command("evaluate", epilog=_HELP)(evaluate_command)
 
 
 def evaluate_command(

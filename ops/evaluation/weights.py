@@ -30,10 +30,14 @@ _SIMULATED_SEED = 1000
 _N_AVERAGED = 10_000
 """Steps: the weights are for all kinds of streams, not for the last ones."""
 
+_HELP = """Example, what ships with Freshet:
+
+freshet weights --data movietweetings-100k --out online_models/engine/default.weights"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("weights")(weights_command)
+    app.command("weights", epilog=_HELP)(weights_command)
 
 
 def weights_command(
@@ -42,10 +46,7 @@ def weights_command(
     first: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of each log that is learned from.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
-    """Learn ranker weights from the first part of some logs, variants of it, and simulated users.
-
-    What ships with Freshet: freshet weights --data movietweetings-100k --out online_models/engine/default.weights
-    """
+    """Learn ranker weights from the first part of some logs, variants of it, and simulated users."""
     from rich.console import Console
     from rich.progress import Progress
 

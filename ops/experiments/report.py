@@ -245,8 +245,18 @@ def warnings(report: Report) -> list[str]:
     return found
 
 
-_DAILY = ("ctr", "conversion", "watch_s_per_user", "retention", "diversity", "novelty", "items_shown", "latency_p95_ms", "degraded")  # fmt: skip  # noqa: E501
-"""What is told of each day."""
+_DAILY = {
+    "ctr": "ctr",
+    "conversion": "bought",
+    "watch_s_per_user": "watch s",
+    "retention": "back",
+    "diversity": "divers.",
+    "novelty": "novelty",
+    "items_shown": "items",
+    "latency_p95_ms": "p95 ms",
+    "degraded": "degr.",
+}
+"""What is told of each day, and its column on a terminal."""
 
 
 def show(report: Report, console: "Console") -> None:
@@ -261,7 +271,9 @@ def show(report: Report, console: "Console") -> None:
     of_arms = Table("arm", "latency p95, ms", "different items shown", box=None)
     for arm, figures in report.arms.items():
         of_arms.add_row(arm, *map(_told, figures.values()))
-    of_days = Table(*_OF_DAYS, box=None)
+    of_days = Table(*(_DAILY.get(name, name) for name in _OF_DAYS), box=None, padding=(0, 1, 0, 0))
+    for column in of_days.columns:
+        column.no_wrap = True
     for day in report.days:
         of_days.add_row(*(_told(day[name]) for name in _OF_DAYS))
     for found in (of_arms, of_days):
@@ -272,7 +284,9 @@ _OF_DAYS = ("date", "arm", "users", "lists", *_DAILY)
 
 
 def _told(value: float | str | None) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else f"{value}"
+    if value is None or isinstance(value, str):
+        return value or ""
+    return f"{value:,.0f}" if isinstance(value, int) or value >= 1000 else f"{value:.3g}"
 
 
 def figure(report: Report) -> "Figure":

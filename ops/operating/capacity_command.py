@@ -17,7 +17,7 @@ HELP = """Examples:
 
 freshet capacity
 
-freshet capacity --users 5000000 --lists-per-user 30
+freshet capacity --users 5000000 --set lists_per_user=30
 
 freshet capacity --costs costs.json --set peak=5 --set redis_gib=128"""
 _USERS = (1_000_000, 20_000_000, 200_000_000)

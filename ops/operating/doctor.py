@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from ops.lag import NotCaughtUpError, PartitionLag, lags
-from ops.operating import findings, kafka_version
+from ops.operating import findings, groups, kafka_version
 from ops.operating.findings import Finding, TopicFacts
 from ops.stack import kafka
 from ops.stack.children import is_free, wait_until
@@ -59,7 +59,7 @@ def examine(settings: Settings, patience: timedelta) -> Iterator[Finding]:
         found = f"nothing answers at {settings.redis_url}: {error}"
         yield Finding("redis", "failed", found, _AWAY.format(variable="REDIS_URL"))
     if has_kafka and has_redis:
-        yield from _of_flows(settings, patience)
+        yield from _of_flows(client, settings, patience)
     yield from _of_machine(settings)
 
 
@@ -176,7 +176,7 @@ def _pattern(key: str) -> str:
     return owner.pattern if isinstance(owner, Entry) else key
 
 
-def _of_flows(settings: Settings, patience: timedelta) -> Iterator[Finding]:
+def _of_flows(client: "AdminClient", settings: Settings, patience: timedelta) -> Iterator[Finding]:
     try:
         before = after = _by_flow(settings)
 
@@ -190,12 +190,15 @@ def _of_flows(settings: Settings, patience: timedelta) -> Iterator[Finding]:
             )
 
         wait_until(all_moved, patience, timedelta(seconds=0.5))
+        divided = groups.ask(client, settings, [flow for flow in FLOWS if flow.has_group], _ANSWER.total_seconds())
     except (KafkaException, NotCaughtUpError, StoreUnavailableError) as error:
         yield Finding("flows", "failed", f"how far they are cannot be told: {error}", "Mend what failed above first.")
         return
     for flow in FLOWS:
         gathers_s = _GATHERS * settings.lake_delay_s if flow.name == _LAKE else 0.0
         yield findings.of_flow(flow.name, before[flow.name], after[flow.name], gathers_s)
+        if flow.name in divided:
+            yield groups.judge(flow.name, divided[flow.name], before[flow.name], after[flow.name], gathers_s)
     arrivals = [lag.last_event_ts for lag in after["clean"] if lag.last_event_ts is not None]
     if arrivals and max(arrivals) / 1000 > time.time():
         yield findings.of_clock("kafka", max(arrivals) / 1000 - time.time())

@@ -35,7 +35,7 @@ class Start:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("play")(play_command)
+    app.command("play", epilog="Example: freshet play --port 8001 --events 50000")(play_command)
 
 
 def play_command(

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 Traffic = Literal["simulate", "replay", "none"]
 
+UP_HELP = """Examples:
+
+freshet up
+
+freshet up --traffic replay --data movietweetings-100k
+
+freshet up --traffic none --detach --port 8155"""
+
 
 def up(
     traffic: Annotated[

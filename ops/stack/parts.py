@@ -40,6 +40,8 @@ class Flow:
     inputs: tuple[Topic, ...]
     writes_watermark: bool = False
     """How far it is stands in Redis, with its state, and not in Kafka as a consumer group's offsets."""
+    has_group: bool = False
+    """Its processes divide the partitions among them as members of a consumer group."""
     nice: int = _NICE
     is_awaited: bool = True
     """Lists depend on it: a replay goes on until it has caught up."""
@@ -49,12 +51,13 @@ class Flow:
 
 
 FLOWS = (
-    Flow("clean", (topics.EVENTS,)),
+    Flow("clean", (topics.EVENTS,), has_group=True),
     Flow("catalogue", (topics.ITEMS,)),
     Flow("attribution", (topics.IMPRESSIONS, topics.CLEAN)),
     Flow(
         "metrics",
         (topics.CLEAN, topics.REJECTED, topics.IMPRESSIONS, topics.EXAMPLES),
+        has_group=True,
         nice=2 * _NICE,
         is_awaited=False,
     ),
@@ -69,6 +72,7 @@ FLOWS = (
     Flow(
         "lake",
         (topics.CLEAN, topics.IMPRESSIONS, topics.EXAMPLES, topics.REJECTED, topics.ITEMS),
+        has_group=True,
         nice=2 * _NICE,
         is_awaited=False,
     ),

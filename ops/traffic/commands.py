@@ -20,14 +20,19 @@ _LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first N 
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
 _INTERRUPTED = 130
+_REPLAY_HELP = """Examples:
+
+freshet replay --data movietweetings-100k
+
+freshet replay --limit 20000 --duplicate-share 0.05 --shuffle-window 2m"""
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command("replay")(replay_command)
-    app.command("simulate")(simulate_command)
-    app.command("verify")(verify_command)
+    app.command("replay", epilog=_REPLAY_HELP)(replay_command)
+    app.command("simulate", epilog="Example: freshet simulate --rate 20 --seconds 60")(simulate_command)
+    app.command("verify", epilog="Example: freshet verify --data movietweetings-100k")(verify_command)
 
 
 def duration(text: str) -> timedelta:

@@ -4,8 +4,8 @@ import heapq
 import itertools
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,8 +15,7 @@ HISTORY_SHARE = 0.9
 """The part of a log that is played as fast as it goes before its rest is played as live traffic."""
 
 
-@dataclass(frozen=True)
-class Due:
+class Due(NamedTuple):
     """An event, and when to send it."""
 
     event: Event

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer
 from falcon import testing
 
+from online_models.learning import rows
 from online_models.learning.learner import Learner
 from online_models.users.profiles import apply_event
 from ops.datasets import Dataset, default_folder, detect
@@ -113,7 +114,7 @@ def _is_current(client: httpx.Client, store: RedisStore) -> bool:
     except httpx.TransportError:
         return False
     learner = Learner()
-    learner.restore(store)
+    rows.restore(learner, store)
     return answer["degraded"] is None and answer["model"]["version"].endswith(f"-{learner.ranker.n_lists}")
 
 
@@ -136,9 +137,9 @@ async def _in_process(
     for event in events:
         learner.learn_event(event)
         apply_event(profiles.setdefault(event.user_id, UserProfile()), event, genres.get(event.item_id or "", ()))
-    learner.write(changes)
-    rows = changes.rows[CATALOGUE]
-    changes.rows[CATALOGUE] = {item_id: rows[item_id] for item_id in order}  # what explores draws by place
+    rows.write(learner, changes)
+    entries = changes.rows[CATALOGUE]
+    changes.rows[CATALOGUE] = {item_id: entries[item_id] for item_id in order}  # what explores draws by place
     for user, profile in profiles.items():
         changes.put(USER_PROFILE, user, profile)
     newest = max(event.ts for event in events)

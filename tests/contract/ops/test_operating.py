@@ -5,19 +5,19 @@ import time
 from datetime import timedelta
 
 import msgspec
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from typer.testing import CliRunner
 
 from ops.cli import app
 from ops.operating.doctor import examine
-from ops.stack.children import environment
+from ops.stack.children import environment, wait_until
 from ops.stack.parts import FLOWS
 from state.entries import CATALOGUE, USER_PROFILE
 from state.records import CleanEvent, Item, UserProfile, Watermark
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.store import Changes
-from state.topics import CLEAN
+from state.topics import CLEAN, EVENTS
 
 FEATURES = "features"
 
@@ -90,6 +90,8 @@ def test_the_doctor_finds_what_is_wrong(settings: Settings) -> None:
     assert "stands still" in found[f"flow {FEATURES}"].found
     assert {name for name in found if name.startswith("flow ")} == {f"flow {flow.name}" for flow in FLOWS}
     assert found["flow catalogue"].level == "ok"
+    assert {name for name in found if name.startswith("group ")} == {"group clean", "group lake", "group metrics"}
+    assert "no process takes part" in found["group clean"].found
 
     spoiled = Changes()
     spoiled.put(USER_PROFILE, "anna", 7)
@@ -99,6 +101,29 @@ def test_the_doctor_finds_what_is_wrong(settings: Settings) -> None:
     (format_,) = [finding for finding in json.loads(out) if finding["check"] == "state format"]
     assert format_["level"] == "failed"
     assert "anna" not in out
+
+
+def test_the_doctor_names_who_reads_and_who_has_nothing_to_read(settings: Settings) -> None:
+    """R28: five processes of a flow whose topic has four partitions."""
+    topic, group = EVENTS.full_name(settings), settings.group_id("clean")
+    config = {"bootstrap.servers": settings.kafka_brokers, "group.id": group, "auto.offset.reset": "earliest"}
+    members = [Consumer({**config, "group.instance.id": f"{group}-{n}"}) for n in range(5)]
+    try:
+        for member in members:
+            member.subscribe([topic])
+
+        def is_divided() -> bool:
+            for member in members:
+                member.poll(0.1)
+            return sorted(len(member.assignment()) for member in members) == [0, 1, 1, 1, 1]
+
+        assert wait_until(is_divided, timedelta(seconds=60))
+        found = {finding.check: finding for finding in examine(settings, timedelta(0))}["group clean"]
+        (idle,) = (f"{group}-{n}" for n, member in enumerate(members) if not member.assignment())
+        assert (found.level, f"idle, without a partition: {idle} at 127.0.0.1" in found.found) == ("warning", True)
+    finally:
+        for member in members:
+            member.close()
 
 
 def test_the_doctor_says_that_nothing_answers(settings: Settings) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ops.stack.home import project_root
 
-TOOLS = ("sh", "grep", "cksum", "dirname", "mkdir")
+TOOLS = ("sh", "grep", "cksum", "dirname", "mkdir", "awk", "date")
 
 
 @pytest.fixture

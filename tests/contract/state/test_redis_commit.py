@@ -83,9 +83,9 @@ def count_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     applied: list[int] = []
     original = redis_commit._apply
 
-    def apply(client: Any, journal: str, head: Any, number: int) -> bool:
+    def apply(client: Any, journal: str, head: Any, number: int, known: Any) -> bool:
         applied.append(number)
-        return original(client, journal, head, number)
+        return original(client, journal, head, number, known)
 
     monkeypatch.setattr(redis_commit, "_apply", apply)
     return applied
@@ -188,11 +188,11 @@ def test_two_writers_are_noticed(settings: Settings, monkeypatch: pytest.MonkeyP
     store.commit(large(0))
     original = redis_commit._apply
 
-    def apply(client: Any, journal: str, head: Any, number: int) -> bool:
+    def apply(client: Any, journal: str, head: Any, number: int, known: Any) -> bool:
         if number == 3:
             monkeypatch.setattr(redis_commit, "_apply", original)
             other.recover(FLOW)
-        return original(client, journal, head, number)
+        return original(client, journal, head, number, known)
 
     monkeypatch.setattr(redis_commit, "_apply", apply)
     with pytest.raises(StateLostError, match="piece 3"):

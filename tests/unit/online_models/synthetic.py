@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from online_models.learning import rows
 from online_models.learning.learner import Learner
 from online_models.replica import Replica
 from online_models.users.profiles import apply_event
@@ -56,9 +57,9 @@ class System:
 
     def commit(self) -> None:
         changes = Changes()
-        self.learner.write(changes)
+        rows.write(self.learner, changes)
         self.store.commit(changes)
-        self.learner.written()
+        rows.written(self.learner)
 
     def rows(self) -> dict[str, dict[str, object]]:
         """Return all rows of the tables that serving follows."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from online_models.contexts import N_ITEMS, N_VALUES, ContextCounts, Contexts, situation_of
+from online_models.learning import rows
 from state.entries import CONTEXTS
 from state.records import CleanEvent, ContextRow
 from tests.unit.online_models.synthetic import START_MS, System
@@ -120,11 +121,11 @@ def test_stored_rows_go_on_where_they_ended() -> None:
     ]
     system.learn(clicks[:40])
     resumed = type(system)(type(system.learner)(organic_share=1e9, replay_share=1e9), system.store)
-    resumed.learner.restore(system.store)
+    rows.restore(resumed.learner, system.store)
     resumed.learn(clicks[40:])
-    rows = dict(resumed.store.scan_rows(CONTEXTS))
+    stored = dict(resumed.store.scan_rows(CONTEXTS))
     whole = System()
     whole.learn(clicks)
-    assert rows == dict(whole.store.scan_rows(CONTEXTS))
-    assert set(rows) == {"hours:12-15", "device:tv", "device:mobile"}
-    assert rows["device:tv"].total == pytest.approx(40, rel=1e-3)
+    assert stored == dict(whole.store.scan_rows(CONTEXTS))
+    assert set(stored) == {"hours:12-15", "device:tv", "device:mobile"}
+    assert stored["device:tv"].total == pytest.approx(40, rel=1e-3)

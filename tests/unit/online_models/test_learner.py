@@ -4,6 +4,7 @@ import pytest
 
 from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 from online_models.engine.listwise import N_BEFORE
+from online_models.learning import rows
 from online_models.learning.budget import Budget
 from online_models.learning.examples import examination_weight
 from online_models.learning.learner import Learner
@@ -44,7 +45,7 @@ def all_rows(system: System) -> dict[str, dict[str, object]]:
 
 def restored(system: System) -> System:
     learner = Learner(organic_share=1e9, replay_share=1e9)
-    learner.restore(system.store)
+    rows.restore(learner, system.store)
     return System(learner, system.store)
 
 
@@ -114,7 +115,7 @@ def test_only_rows_that_changed_are_written() -> None:
     system.learn(tastes()[:600])
     system.learner.learn_event(CleanEvent("last", "rating", "newcomer", "m0", START_MS, value=1.0))
     changes = Changes()
-    system.learner.write(changes)
+    rows.write(system.learner, changes)
     assert set(changes.rows[ITEM_MODEL]) == {"m0"}
     assert set(changes.rows[NEIGHBOURS]) == {"m0"}  # for its total: a newcomer took nothing before
     assert len(changes.rows[ITEM_VECTOR]) <= 2  # and one that was learned again
@@ -308,7 +309,7 @@ def test_a_deleted_item_is_gone_from_all_rows() -> None:
 
 def test_an_empty_store_makes_a_new_learner() -> None:
     learner = Learner()
-    learner.restore(MemoryStore())
+    rows.restore(learner, MemoryStore())
     assert len(learner.items) == 0
     assert learner.ranker.state() == Learner().ranker.state()
 

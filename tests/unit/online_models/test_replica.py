@@ -3,6 +3,7 @@ import pytest
 
 from online_models.catalogue.expressions import parse
 from online_models.engine import inputs
+from online_models.learning import rows
 from online_models.replica import Replica, SnapshotError
 from online_models.sources import LEARNED, Content, Exploration, gather
 from online_models.users import activity
@@ -53,9 +54,9 @@ def test_a_replica_that_followed_equals_one_that_loaded(system: System) -> None:
         for event in events[begin : begin + 100]:
             resumed.learner.learn_event(event)
         changes = Changes()
-        resumed.learner.write(changes)
+        rows.write(resumed.learner, changes)
         resumed.store.commit(changes)
-        resumed.learner.written()
+        rows.written(resumed.learner)
         follower.apply(changes.rows)
     view = UserView.of_items(("m1", "m9"), START_MS)
     loaded = resumed.replica()
@@ -141,8 +142,8 @@ def test_a_slot_that_the_learner_gave_to_another_item_means_the_other_one() -> N
         system.learner.learn_event(event)
     for step in range(2):
         changes = Changes()
-        system.learner.write(changes)
-        system.learner.written()
+        rows.write(system.learner, changes)
+        rows.written(system.learner)
         replica.apply(changes.rows)
         if step == 0:
             system.learner.learn_item("m1", None)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from falcon import testing
 
+from online_models.learning import rows
 from online_models.learning.learner import Learner
 from online_models.users.profiles import apply_event
 from ops.traffic.simulator import DEVICES, World, examination, item_id, number, user_id
@@ -40,7 +41,7 @@ def learned(world: World) -> Changes:
     profiles: defaultdict[str, UserProfile] = defaultdict(UserProfile)
     events = [_clean(event) for event in world.history(N_EVENTS, NOW_MS)]
     learner.learn_events(events)
-    learner.write(changes)
+    rows.write(learner, changes)
     changes.advance("features", "clean", 0, Watermark(1, NOW_MS, NOW_MS), after=None)
     for event in events:
         apply_event(profiles[event.user_id], event, genres[event.item_id or ""])

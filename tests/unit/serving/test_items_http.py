@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from online_models.learning import rows
 from online_models.learning.learner import Learner
 from state.entries import CATALOGUE, ITEM_ACTIVITY, activity_field
 from state.records import Activity, Item, Watermark
@@ -115,7 +116,7 @@ async def test_an_item_is_servable_once_lists_have_its_entry(system: System) -> 
     await system.call("PUT", "/v1/items", {"items": [{"item_id": "new", "genres": ["War"]}]})
     learner, changes = Learner(), Changes()
     learner.learn_item("new", item)
-    learner.write(changes)
+    rows.write(learner, changes)
     system.flows.commit(changes)
     while "new" not in await system.ids("u1", limit=100):
         pass
