@@ -8,7 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ _LENGTH = 8
 _CLICKED = 2
 _CATALOGUE_S = 45.0
 _CHANGE_S = 10.0
+_TITLES_S = 5.0
+"""At first, items may be in lists before the catalogue has them."""
 _POLL_S = 0.02
 
 
@@ -47,7 +49,7 @@ def show(settings: Settings, console: Console) -> None:
     api = _Api(address(settings))
     try:
         seen = demonstrate(api)
-        titles = {item_id: api.title(item_id) for item_id in {*seen.before, *seen.after}}
+        titles = _titles(api, {*seen.before, *seen.after})
     except (NothingToShowError, OSError, ValueError) as error:
         console.print(f"[yellow]No demonstration:[/] {error}")
         return
@@ -96,14 +98,14 @@ class _Api:
         }
         self._call("POST", "/v1/events", {"events": [event]})
 
-    def title(self, item_id: str) -> str:
-        """Return the id where the catalogue knows no title (yet)."""
+    def title(self, item_id: str) -> str | None:
+        """Return None for an item that the catalogue does not have (yet)."""
         try:
             item = self._call("GET", f"/v1/items/{urllib.parse.quote(item_id, safe='')}")
         except urllib.error.HTTPError as error:
             if error.code != http.HTTPStatus.NOT_FOUND:
                 raise
-            return item_id
+            return None
         return item.get("title") or item_id
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
@@ -115,6 +117,17 @@ class _Api:
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             return json.load(answer)
+
+
+def _titles(api: _Api, item_ids: Collection[str]) -> dict[str, str]:
+    """Return the titles of items; ids in the place of those that are still not known after a while."""
+    end = time.monotonic() + _TITLES_S
+    pause = threading.Event()
+    while None in (titles := {item_id: api.title(item_id) for item_id in item_ids}).values():
+        if time.monotonic() > end:
+            break
+        pause.wait(_POLL_S)
+    return {item_id: title or item_id for item_id, title in titles.items()}
 
 
 def _full(items: list[str]) -> list[str] | None:
