@@ -21,6 +21,7 @@ from online_models.experiments.arm_sums import (
     MEASURED,
     Sums,
     add,
+    changes_nothing,
     contributions,
     day_contributions,
     forget_days,
@@ -269,7 +270,9 @@ class ArmState:
             self._forget(partition, user_id, message.ts)
             return
         user = self._users[user_id]
-        if message.ts <= self._erased.get(user_id, -1) or (isinstance(message, _Event) and not user.experiments):
+        if message.ts <= self._erased.get(user_id, -1):
+            return
+        if isinstance(message, _Event) and changes_nothing(user, message.type, message.ts):
             return
         self._dirty_users.add(user_id)
         forget_days(user, message.ts)

@@ -117,6 +117,17 @@ def take_event(user: UserArms, event_type: str, ts: int, value: float | str | No
         _note_return(of_one)
 
 
+def changes_nothing(user: UserArms, event_type: str, ts: int) -> bool:
+    """Return whether `take_event` would count nothing: most events are not the first of their day."""
+    day = ts // DAY_MS
+    return event_type not in ("purchase", "watch") and all(
+        of_one.arm is None
+        or not 0 < of_one.first_ts <= ts
+        or ("events" in of_one.days.get(day, ()) and of_one.last_ts // DAY_MS >= day)
+        for of_one in user.experiments.values()
+    )
+
+
 def forget_days(user: UserArms, ts: int) -> None:
     """Drop what is too old to be counted again; the sums of its days stand."""
     oldest = ts // DAY_MS - _KEPT_DAYS
