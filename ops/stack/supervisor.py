@@ -127,6 +127,9 @@ class Supervisor:
             return int(self._call("supervisor.getPID"))
         except _UNREACHABLE:
             return None
+        except xmlrpc.client.Fault:  # while it stops it refuses to answer
+            pid_file = self._home.pid_file
+            return int(pid_file.read_text()) if pid_file.exists() else None
 
     def start_part(self, part: Part) -> None:
         self._call("supervisor.startProcess", f"{_GROUPS[part.kind][0]}:{part.name}", False)
@@ -136,7 +139,7 @@ class Supervisor:
         try:
             restarts = self._call("freshet.restarts")
             infos = self._call("supervisor.getAllProcessInfo")
-        except _UNREACHABLE:
+        except (*_UNREACHABLE, xmlrpc.client.Fault):  # there is none, or it stops
             return {}
         return {
             info["name"]: PartProcess(info["pid"] or None, info["statename"].lower(), restarts.get(info["name"], 0))

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import xmlrpc.client
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ops.stack import parts, tether
 from ops.stack.children import environment, free_ports, is_free, last_lines, wait_until
 from ops.stack.errors import StackError
 from ops.stack.home import Home, Ports
-from ops.stack.supervisor import configuration
+from ops.stack.supervisor import Supervisor, configuration
 from state.settings import Settings
 
 _SOON = timedelta(seconds=60)
@@ -179,3 +180,16 @@ def test_a_tied_process_ends_with_its_parent() -> None:
     parent.kill()
     parent.communicate()
     assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, _SOON)
+
+
+def test_one_that_stops_is_known_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R32: `freshet down` while Ctrl-C of `freshet up` stops everything."""
+
+    def refuse(self: Supervisor, method: str) -> None:
+        raise xmlrpc.client.Fault(6, "SHUTDOWN_STATE")
+
+    monkeypatch.setattr(Supervisor, "_call", refuse)
+    supervisor = Supervisor(Home(tmp_path))
+    assert (supervisor.pid(), supervisor.processes()) == (None, {})
+    (tmp_path / "supervisord.pid").write_text("42\n")
+    assert supervisor.pid() == 42
