@@ -118,7 +118,6 @@ class LakeFlow:
                 "auto.offset.reset": "error",
                 "reconnect.backoff.max.ms": 1000,
                 "fetch.wait.max.ms": 500,
-                "fetch.min.bytes": 2**20,
                 "queued.min.messages": 5000,
                 "queued.max.messages.kbytes": 4096,
                 "fetch.max.bytes": 4 * 2**20,
