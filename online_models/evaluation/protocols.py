@@ -3,7 +3,7 @@
 A model is asked for a list before it is shown the event that the list is judged by.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import itemgetter
@@ -54,12 +54,6 @@ class Log:
     def head(self, n: int) -> "Log":
         """Return the first `n` events."""
         return Log(self.users[:n], self.items[:n], self.ratings[:n], self.positive[:n], self.times[:n], self.catalogue)
-
-    def pieces(self, n: int) -> Iterator["Log"]:
-        """Yield the log in consecutive parts of `n` events; the last one may be shorter."""
-        number = np.arange(len(self)) // n
-        for k in range(-(-len(self) // n)):
-            yield self.where(number == k)
 
     def where(self, kept: NDArray[np.bool_]) -> "Log":
         """Return the events that are `kept`, in their order."""

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from online_models.evaluation.protocols import Log, Progress, Recommender
+from online_models.evaluation.protocols import Progress, Recommender
 from ops.traffic.simulator import World, item_id, number, user_id
 from state.records import Event
 
@@ -99,19 +99,6 @@ def stream_of(n_events: int, seed: int, drift: Drift | None = None) -> Stream:
     return Stream(world, events, change_at)
 
 
-def log_of_stream(stream: Stream) -> Log:
-    """Return the stream as a log of positive events, with the world's items."""
-    events = stream.events
-    return Log(
-        [event.user_id for event in events],
-        [str(event.item_id) for event in events],
-        np.ones(len(events)),
-        np.ones(len(events), np.bool_),
-        np.array([event.ts / 1000 for event in events]),
-        list(stream.world.items()),
-    )
-
-
 def attained(world: World, user: str, listed: list[str], seen: set[int], ts: int) -> float:
     """Return the true relevance of a list as a share of that of the best list of unseen items."""
     relevance = world.relevance(number(user), ts)
@@ -120,10 +107,8 @@ def attained(world: World, user: str, listed: list[str], seen: set[int], ts: int
     return got / float(np.sort(relevance)[-_LENGTH:].sum())
 
 
-def shares_along(
-    model: Recommender, stream: Stream, progress: Progress | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Run a model along a stream; return the places at which a list was asked for, and what each one attained."""
+def recover(name: str, model: Recommender, stream: Stream, drift: Drift, progress: Progress | None = None) -> Recovery:
+    """Run a model along a stream whose tastes change, and measure how long it takes to be as good as before."""
     where, shares = [], []
     seen: dict[str, set[int]] = {}
     for item in stream.world.items():
@@ -139,13 +124,7 @@ def shares_along(
         own.add(number(str(event.item_id)))
         if progress is not None and not k % 256:
             progress(k, len(stream.events))
-    return np.array(where), np.array(shares)
-
-
-def recover(name: str, model: Recommender, stream: Stream, drift: Drift, progress: Progress | None = None) -> Recovery:
-    """Run a model along a stream whose tastes change, and measure how long it takes to be as good as before."""
-    where, shares = shares_along(model, stream, progress)
-    return _recovery(name, drift, where, shares, stream.change_at, len(stream.events))
+    return _recovery(name, drift, np.array(where), np.array(shares), stream.change_at, len(stream.events))
 
 
 def _recovery(

@@ -135,7 +135,7 @@ def test_served_lists_are_compared_with_what_was_logged(tmp_path: Path) -> None:
     )
     assert live["AUC"] == 0.5
     assert live["log loss"] == pytest.approx(2.302585)
-    assert challenger["AUC"] > live["AUC"]
+    assert challenger["AUC"] > 0.6
     assert challenger["lists"] == live["lists"] > 40
     assert training.n_served_by_others == 0
     organic = training.held_out.metrics(training.held_out.challenger, 60)["organic"]
