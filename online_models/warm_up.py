@@ -1,6 +1,6 @@
 """Compiles, or loads from numba's cache, every kernel that learning and requests need, before the first of them waits.
 
-`python -m online_models.warm_up` compiles in two processes: half a minute of two cores. Later it takes some seconds.
+`python -m online_models.warm_up` compiles in two processes, in about a minute. Later it takes some seconds.
 """
 
 import time

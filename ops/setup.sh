@@ -68,14 +68,14 @@ pip() {
         "It needs the network (the package index, or the proxy or mirror that pip is configured for) and 1 GB on the disk. What is already there is kept: run the same command again."
 }
 pip_of_lock=.venv/pip.lock
-begin "Installing $lock (once; about half a minute)"
+begin "Installing $lock (once; about a minute)"
 # The pip that comes with Python takes more than twice the time: the lock's own goes first.
 awk '/^pip==/ { found = 1 } found { print } found && !/\\$/ { exit }' "$lock" >"$pip_of_lock"
 pip --require-hashes -r "$pip_of_lock"
 pip --require-hashes -r "$lock"
 pip --quiet --no-deps --no-build-isolation -e . # still quieter: it warns of what every such installation is
 tell_time
-begin "Compiling the models (once; about half a minute)"
+begin "Compiling the models (once; about a minute)"
 .venv/bin/python -m online_models.warm_up || fail "The models could not be compiled, see above." "Is the folder writable?"
 tell_time
 {
