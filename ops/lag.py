@@ -105,6 +105,7 @@ class Progress:
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": 1024,
                 "fetch.wait.max.ms": 20,
+                "log_level": 0,  # what is wrong is raised
             }
         )
 

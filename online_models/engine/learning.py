@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from online_models.engine.als import learn_pair, replace_vector
 from online_models.engine.changes import mark
-from online_models.engine.history import StepArrays, insert_step, see
+from online_models.engine.history import SeenArrays, StepArrays, insert_step, see
 from online_models.engine.items import (
     CLOCK_POSITIVE,
     N_EVENTS,
@@ -22,7 +22,7 @@ from online_models.engine.items import (
     learn_item,
 )
 from online_models.engine.jit import jit
-from online_models.engine.models import FactorArrays, ItemArrays, Marks, Models, RingArrays
+from online_models.engine.models import FactorArrays, ItemArrays, Marks, Models, PairArrays, Plain, RingArrays
 from online_models.engine.names import NameArrays, comes_after
 from online_models.engine.neighbours import learn_pairs
 from online_models.engine.pool import wants_more
@@ -250,12 +250,29 @@ def past_pair(stream: Stream, draw: float) -> tuple[int, int]:
 
 @jit
 def learn_run(
-    models: Models, stream: Stream, first_vectors: NDArray[np.float32], run: Run, begin: int, end: int
+    of_models: Plain, of_stream: Plain, first_vectors: NDArray[np.float32], of_run: Plain, begin: int, end: int
 ) -> int:
     """Learn the events from `begin` on, one after the other; return where it stopped: at the `end`, or to grow.
 
-    Numba takes each array of an argument apart and makes code for it: what is called here gets what it uses, no more.
+    `Models`, a `Stream` and a `Run` come as plain tuples. Numba takes each array of an argument apart and makes code
+    for it: what is called here gets what it uses, no more.
     """
+    models = Models(
+        ItemArrays(*of_models[0]),
+        TopArrays(*of_models[1]),
+        TopArrays(*of_models[2]),
+        StepArrays(*of_models[3]),
+        SeenArrays(*of_models[4]),
+        NameArrays(*of_models[5]),
+        PairArrays(*of_models[6]),
+        Marks(*of_models[7]),
+        FactorArrays(*of_models[8]),
+        Marks(*of_models[9]),
+        Marks(*of_models[10]),
+        RingArrays(*of_models[11]),
+        ActiveArrays(*of_models[12]),
+    )
+    stream, run = Stream(*of_stream), Run(*of_run)
     items, factors, steps, rings = models.items, models.factors, models.steps, models.rings
     vectors_changed, users_changed, active = models.vectors_changed, models.users_changed, models.active
     for k in range(begin, end):

@@ -1,6 +1,6 @@
 """All that an event changes, as arrays for kernels: numba takes no objects."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +132,16 @@ def models_of(
         ),
         factors.active_arrays,
     )
+
+
+Plain = tuple[Any, ...]
+"""Arrays, or tuples of them. At each call of a kernel, numba finds out the types of plain tuples in C, but those of
+named ones in Python: that takes 0.7 µs an array, for all of `Models` more than what an event teaches."""
+
+
+def plain(models: Models) -> Plain:
+    """Return plain tuples of what the models have."""
+    return tuple(map(tuple, models))
 
 
 def marks_of(changed: Changed) -> Marks:

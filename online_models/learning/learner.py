@@ -18,9 +18,9 @@ from online_models.engine.context import Context
 from online_models.engine.defaults import default_weights
 from online_models.engine.factors import Factors
 from online_models.engine.history import History
-from online_models.engine.items import CLOCK_LAST, N_EVENTS
+from online_models.engine.items import CLOCK_LAST
 from online_models.engine.listwise import ListwiseRanker
-from online_models.engine.models import models_of
+from online_models.engine.models import models_of, plain
 from online_models.engine.names import Names
 from online_models.items import ItemSlots
 from online_models.learning.budget import Budget
@@ -234,7 +234,7 @@ class Learner:
             for pools in (histories, columns.neighbours, factors.rings):
                 pools.ensure()
             models = models_of(columns.items, histories, self._names.arrays, columns.neighbours, factors)
-            learned = learning.learn_run(models, stream, first_vectors, run, learned, n)
+            learned = learning.learn_run(plain(models), tuple(stream), first_vectors, tuple(run), learned, n)
         self._replay_budget.spent(self._replay_budget.clock() - started, n_replayed, n + n_replayed)
         columns.n_events += n
         self._past.appended(n)
@@ -245,11 +245,13 @@ class Learner:
         """Return the vectors that items begin with whose first event is in the run, and say there which is whose."""
         slots = self._run.items[:n]
         self._run.new[:n] = -1
-        first = np.flatnonzero(self.columns.items.counts[slots, N_EVENTS] == 0.0)
+        first = np.flatnonzero(self.columns.items.n_events[slots] == 0.0)
         if not len(first):
             return np.zeros((1, 2, RANK), np.float32)
-        new, self._run.new[first] = np.unique(slots[first], return_inverse=True)
-        return np.stack([self.factors.first_vectors(str(self.items.item_id(slot))) for slot in new.tolist()])
+        rows: dict[int, int] = {}
+        for k, slot in zip(first.tolist(), slots[first].tolist(), strict=True):
+            self._run.new[k] = rows.setdefault(slot, len(rows))
+        return np.array([self.factors.first_vectors(str(self.items.item_id(slot))) for slot in rows])
 
     def learn_example(self, example: Example) -> None:
         """Learn one labelled list, once: a repeat among the newest 32 768 is recognised by its id.

@@ -2,19 +2,17 @@
 
 import asyncio
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 
 from ops.bench.api import BenchError
+from ops.bench.background import Background
 from ops.bench.report import Figure, Report
 from ops.bench.systems import everything_caught_up, restarts
 from ops.datasets import Dataset
@@ -122,32 +120,21 @@ def _leader(settings: Settings, brokers: list[Broker]) -> Broker:
     return next(broker for broker in brokers if broker.number == leader)
 
 
-class _Killer:
-    """Waits in a thread until so many events are sent, and kills a broker."""
+class _Killer(Background):
+    """Waits until so many events are sent, and kills a broker."""
 
     def __init__(self, victim: Broker, summary: Summary, n_events: int, console: Console) -> None:
+        super().__init__()
         self.at: int | None = None
         """Events that were sent when it did."""
         self._victim = victim
         self._summary = summary
         self._n_events = n_events
         self._console = console
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def work(self) -> None:
         while self._summary.sent < self._n_events:
-            if self._done.wait(_POLL_S):
+            if self.stopping.wait(_POLL_S):
                 return
         self.at = self._summary.sent
         self._victim.process.kill()

@@ -6,11 +6,10 @@ import threading
 import time
 import uuid
 from collections import Counter
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
+from ops.bench.background import Background
 from ops.http_client import Client, ConnectionFailedError
 from ops.traffic.replay import now_ms
 from ops.traffic.sending import KafkaSender
@@ -69,28 +68,20 @@ def send_evenly(
     return n, took_s
 
 
-class Readers:
-    """Ask for lists of a world's users, evenly, in a thread for as long as the `with` block runs."""
+class Readers(Background):
+    """Ask for lists of a world's users, evenly."""
 
     def __init__(self, base_url: str, world: World, per_s: float, sent: Sent) -> None:
+        super().__init__()
         self.n_lists = 0
         self.n_failed = 0
         self._base_url = base_url
         self._world = world
         self._per_s = per_s
         self._sent = sent
-        self._halt = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._ask()), daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._halt.set()
-        self._thread.join()
+    def work(self) -> None:
+        asyncio.run(self._ask())
 
     async def _ask(self) -> None:
         async with asyncio.TaskGroup() as readers:
@@ -101,9 +92,9 @@ class Readers:
         started = time.monotonic()
         async with Client(self._base_url, timeout_s=10) as client:
             for n in itertools.count(first, _MOST_AT_ONCE):
-                while (early_s := started + n / self._per_s - time.monotonic()) > 0 and not self._halt.is_set():
+                while (early_s := started + n / self._per_s - time.monotonic()) > 0 and not self.stopping.is_set():
                     await asyncio.sleep(min(early_s, 0.2))
-                if self._halt.is_set():
+                if self.stopping.is_set():
                     return
                 try:
                     await self._list(client, n)

@@ -129,6 +129,8 @@ def doctor(
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:
         table = Table("", "check", "found", "what to do", box=None)
+        for column in table.columns:
+            column.overflow = "fold"  # a long path is told whole
         for finding in found:
             level = f"[{_COLOURS[finding.level]}]{finding.level}[/]"
             table.add_row(level, *(escape(text) for text in (finding.check, finding.found, finding.remedy or "")))

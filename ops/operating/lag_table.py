@@ -10,14 +10,14 @@ from ops.lag import PartitionLag
 
 def lag_table(lags: Sequence[PartitionLag]) -> Table:
     """Return one row for each flow, topic and partition, and one for all."""
-    table = Table("flow", "topic", "partition", "position", "end", "events", "seconds", "last event (UTC)", box=None)
-    for column in table.columns[2:7]:
+    columns = ("flow", "partition", "position", "end", "events", "seconds", "last event (UTC)")
+    table = Table(*columns, box=None, collapse_padding=True)  # a row is a line of 80
+    for column in table.columns[2:6]:
         column.justify = "right"
     for lag in lags:
         table.add_row(
             lag.flow,
-            lag.topic,
-            str(lag.partition),
+            f"{lag.topic}/{lag.partition}",
             "none" if lag.position is None else str(lag.position),
             str(lag.end),
             str(lag.events),
@@ -25,7 +25,7 @@ def lag_table(lags: Sequence[PartitionLag]) -> Table:
             utc(lag.last_event_ts),
         )
     events, seconds = sum(lag.events for lag in lags), max((lag.seconds for lag in lags), default=0.0)
-    table.add_row("all", "", "", "", "", str(events), f"{seconds:.1f}", "")
+    table.add_row("all", "", "", "", str(events), f"{seconds:.1f}", "")
     return table
 
 

@@ -1,6 +1,7 @@
 """Dead letters: what was refused and why, and what becomes of one that is mended. No I/O."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,8 +113,13 @@ def mended(letter: Letter, fix: Fix, now_ms: int) -> tuple[Topic, str, bytes]:
     raise InvalidInputError("", f"it comes from {letter.source or 'nowhere'}, which is no topic of this namespace")
 
 
+def kind_of(reason: str) -> str:
+    """Return a reason without times and other long numbers, by which letters are counted."""
+    return re.sub(r"\d{6,}", "...", reason)
+
+
 class ReasonCount(msgspec.Struct):
-    """Letters that were refused for one reason."""
+    """Letters that were refused for one kind of reason, see `kind_of`."""
 
     topic: str
     field: str
@@ -143,8 +149,9 @@ def summarise(letters: Iterable[Letter], fed_again: set[str], n_samples: int) ->
         n_letters += 1
         n_fed_again += letter.id in fed_again
         topic = letter.topic.name if letter.topic else ""
+        reason = kind_of(letter.reason)
         count = counts.setdefault(
-            (topic, letter.field, letter.reason), ReasonCount(topic, letter.field, letter.reason, first_ts=letter.ts)
+            (topic, letter.field, reason), ReasonCount(topic, letter.field, reason, first_ts=letter.ts)
         )
         count.n += 1
         count.first_ts, count.last_ts = min(count.first_ts, letter.ts), max(count.last_ts, letter.ts)
@@ -180,4 +187,4 @@ class Retried(msgspec.Struct):
 
     outcomes: Counter[Outcome] = msgspec.field(default_factory=Counter)
     refused: Counter[str] = msgspec.field(default_factory=Counter)
-    """Of those that are still refused: field and reason."""
+    """Of those that are still refused: field and kind of reason."""

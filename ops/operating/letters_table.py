@@ -22,7 +22,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     for sample in summary.samples:
         again = ", fed again" if sample["fed_again"] else ""
         console.print(f"{utc(sample['ts'])} {sample['source']}{again}", style="bold", highlight=False)
-        console.print(f"  {sample['field']}: {sample['reason']}", markup=False, highlight=False)
+        field = f"{sample['field']}: " if sample["field"] else ""
+        console.print(f"  {field}{sample['reason']}", markup=False, highlight=False)
         console.print(f"  {sample['value']}", markup=False, highlight=False)
 
 

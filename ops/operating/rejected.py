@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator
 from datetime import timedelta
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 from confluent_kafka import Producer
 
 from flows.common.kafka_log import KafkaLog, LogMessage
-from ops.operating.letters import Fix, Letter, Outcome, Retried, letter_of, mended
+from ops.operating.letters import Fix, Letter, Outcome, Retried, kind_of, letter_of, mended
 from ops.stack.kafka import n_partitions
 from state.records import CleanEvent
 from state.settings import Settings
@@ -28,6 +28,15 @@ _AT_ONCE = 500
 _ROLE = "retry"
 
 _decode_event = msgspec.msgpack.Decoder(CleanEvent).decode
+
+
+class _Last(NamedTuple):
+    """When a user was erased, or an item was sent, for the last time."""
+
+    ts: int
+    """Epoch ms."""
+    source: str
+    """Topic, partition and offset: a refused item is itself in its topic, with the letter's own time."""
 
 
 class DeadLetters:
@@ -82,7 +91,7 @@ class DeadLetters:
         letter: Letter,
         fix: Fix,
         before: Collection[str],
-        later: dict[tuple[Topic, str], int],
+        later: dict[tuple[Topic, str], _Last],
         result: Retried,
     ) -> Outcome:
         if letter.id in before:
@@ -92,27 +101,31 @@ class DeadLetters:
         try:
             topic, key, value = mended(letter, fix, _now_ms())
         except InvalidInputError as error:
-            result.refused[str(error)] += 1
+            result.refused[kind_of(str(error))] += 1
             return "still refused"
-        if later.get((topic, key), -1) >= letter.ts:
+        last = later.get((topic, key))
+        if last is not None and last.ts >= letter.ts and last.source != letter.source:
             return "superseded"
         producer.produce(topic.full_name(self._settings), value, key)
         producer.produce(RETRIED.full_name(self._settings), b"", letter.id)
         return "fed again"
 
-    def _later_than(self, since_ms: int, origins: Collection[Topic | None]) -> dict[tuple[Topic, str], int]:
-        """Return when users were erased and items sent last, from then on: (where, id) -> epoch ms."""
-        found: dict[tuple[Topic, str], int] = {}
+    def _later_than(self, since_ms: int, origins: Collection[Topic | None]) -> dict[tuple[Topic, str], _Last]:
+        """Return when users were erased and items sent last, from then on, by where and id."""
+        found: dict[tuple[Topic, str], _Last] = {}
         if EVENTS in origins:
-            for _, message in self._messages(CLEAN, since_ms):
+            for partition, message in self._messages(CLEAN, since_ms):
                 event = _decode_event(message.value or b"")
                 if event.type == ERASE:
-                    found[EVENTS, event.user_id] = message.timestamp
+                    found[EVENTS, event.user_id] = self._last(CLEAN, partition, message)
         if ITEMS in origins:
-            for _, message in self._messages(ITEMS, since_ms):
+            for partition, message in self._messages(ITEMS, since_ms):
                 if message.key is not None:
-                    found[ITEMS, message.key.decode(errors="replace")] = message.timestamp
+                    found[ITEMS, message.key.decode(errors="replace")] = self._last(ITEMS, partition, message)
         return found
+
+    def _last(self, topic: Topic, partition: int, message: LogMessage) -> _Last:
+        return _Last(message.timestamp, f"{topic.full_name(self._settings)}/{partition}/{message.offset}")
 
     def _messages(self, topic: Topic, since_ms: int) -> Iterator[tuple[int, LogMessage]]:
         """Yield the messages from then to now, with their partitions."""

@@ -25,7 +25,9 @@ dir {folder}
 appendonly yes
 appendfsync everysec
 save ""
-auto-aof-rewrite-min-size 32mb
+# A rewrite copies all that there is, beside the flows: rarely, and without compressing vectors, which does little.
+auto-aof-rewrite-min-size 256mb
+rdbcompression no
 aof-use-rdb-preamble yes
 maxmemory-policy noeviction
 enable-debug-command no

@@ -15,7 +15,7 @@ from ops.cli import app
 from ops.stack.children import Child, environment, wait_until
 from state.records import CleanEvent
 from state.settings import Settings
-from state.topics import CLEAN, EVENTS, PARTITIONER, REJECTED, Topic
+from state.topics import CLEAN, EVENTS, ITEMS, PARTITIONER, REJECTED, Topic
 
 RunProcess = Callable[..., AbstractContextManager[Child]]
 
@@ -51,6 +51,20 @@ def messages(settings: Settings, topic: Topic) -> list[bytes]:
 def cleaned(settings: Settings) -> list[str]:
     found = [msgspec.msgpack.decode(value, type=CleanEvent) for value in messages(settings, CLEAN)]
     return sorted(event.event_id for event in found if event.type != "erase")
+
+
+def test_an_item_is_superseded_by_a_later_one_only(settings: Settings) -> None:
+    """R23: not by the refused one itself, which is in the topic with the time that its letter has."""
+    items, value = ITEMS.full_name(settings), b'{"item_id":"i1","price":-3}'
+    headers = {"reason": "Expected `float` >= 0.0", "field": "price", "source": f"{items}/0/0"}
+    producer = Producer({"bootstrap.servers": settings.kafka_brokers})
+    producer.produce(items, value, "i1", partition=0, timestamp=NOW)
+    producer.produce(REJECTED.full_name(settings), value, partition=0, timestamp=NOW, headers=headers)
+    assert producer.flush(30) == 0
+    fix = ("--reason", "price", "--retry", "--set", "price=0")
+    assert rejected(settings, *fix)["outcomes"] == {"fed again": 1}
+    mended = {"item_id": "i1", "price": 0}
+    assert wait_until(lambda: mended in map(json.loads, messages(settings, ITEMS)), timedelta(seconds=60))
 
 
 def test_letters_are_mended_and_counted_once(settings: Settings, run_process: RunProcess) -> None:

@@ -55,6 +55,16 @@ def test_behind_the_log_a_flush_waits_for_more_changes() -> None:
     assert pacer.due_at == 6.0 + 0.1, "nothing came for a while"
 
 
+def test_far_behind_it_waits_for_as_long_as_it_is_behind() -> None:
+    """R11: what is written then is not fresh, and is soon written again."""
+    pacer = Pacer(delay=0.02, late=1.0, at_most_behind=6.0, quiet=10.0)
+    pacer.flushed(-1.0, -1.0)
+    pacer.touch(0.0, behind=0.8)
+    assert pacer.due_at == 0.4
+    pacer.touch(0.1, behind=2.0)
+    assert pacer.due_at == 2.0
+
+
 def test_the_first_flush_after_a_restart_is_soon_however_far_behind() -> None:
     """R23: the output moves again."""
     pacer = Pacer(delay=0.02)

@@ -14,9 +14,11 @@ NOW = 1_790_000_000_000
 SETTINGS = Settings(namespace="shop")
 
 
-def letter(offset: int = 0, source: str = "freshet.shop.events/1/7", **event: object) -> Letter:
+def letter(
+    offset: int = 0, source: str = "freshet.shop.events/1/7", reason: str = "too new", **event: object
+) -> Letter:
     record = {"event_id": "e1", "type": "click", "user_id": "anna", "item_id": "i1", "ts": NOW} | event
-    headers = [("reason", b"too new"), ("field", b"ts"), ("source", source.encode())]
+    headers = [("reason", reason.encode()), ("field", b"ts"), ("source", source.encode())]
     return letter_of(LogMessage(offset, NOW + offset, json.dumps(record).encode(), b"anna", headers), 2, SETTINGS)
 
 
@@ -47,6 +49,13 @@ def test_letters_are_counted_by_reason_and_the_newest_are_shown() -> None:
         ("2/299", True),
         ("2/298", False),
     ]
+
+
+def test_reasons_that_differ_by_a_time_are_one() -> None:
+    """R23: a clock that is wrong is one row, however many events it has spoiled."""
+    found = summarise([letter(n, reason=f"{NOW + n} is more than 5 minutes ahead") for n in range(3)], set(), 1)
+    assert [(count.reason, count.n) for count in found.reasons] == [("... is more than 5 minutes ahead", 3)]
+    assert found.samples[0]["reason"] == f"{NOW + 2} is more than 5 minutes ahead"
 
 
 def test_a_fix_sets_and_drops_fields() -> None:
