@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops.tables import print_whole
+
 if TYPE_CHECKING:
     import httpx
 
@@ -72,7 +74,7 @@ class AdminApi:
             table.add_row(
                 str(version["version"]), when(version["ts"]), version["author"], "\n".join(what), version["note"]
             )
-        Console().print(table)
+        print_whole(table, Console())
 
     def roll_back(self, to: int | None, note: str, url: str | None) -> dict[str, Any]:
         """Put an earlier version in force again; return the new one."""
