@@ -22,8 +22,8 @@ status: install ## Show each part: process, state, lag
 test: check ## Run the checks and all tests, in two processes; ARGS="tests/unit"
 	@$(BIN)/python -m pytest $(or $(ARGS),$(ALL_TESTS))
 
-# A file's tests share what they start. Each process has a Kafka and a Redis of its own.
-ALL_TESTS := -n 2 --dist loadfile
+# A file's tests share what they start; those that start most come first. Each process has a Kafka and a Redis of its own.
+ALL_TESTS := -n 2 --dist loadfile --no-loadscope-reorder
 
 check: dev ## Format, lint, types, import layers
 	@$(BIN)/ruff format --check .

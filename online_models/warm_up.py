@@ -11,6 +11,7 @@ import numpy as np
 
 from online_models.arrays import Slots, descending
 from online_models.engine import inputs
+from online_models.evaluation import slates
 from online_models.learning import rows
 from online_models.learning.learner import Learner
 from online_models.replica import Replica
@@ -95,6 +96,7 @@ def _take_up(learner: Learner) -> None:
 
 def _rerank(replica: Replica, slots: Slots) -> None:
     labels = replica.columns.catalogue.genres[slots]
+    slates.diversity(labels)
     arms, trials = np.arange(len(slots), dtype=np.int32), np.zeros(len(slots))
     for diversity in (0.0, 0.5):
         rerank(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from online_models.engine.items import DAY, grown
 from online_models.engine.jit import jit
+from online_models.engine.prefetch import AHEAD, prefetch
 from state.records import Item
 
 N_LABELS = 8
@@ -79,6 +80,9 @@ def match(
     A taste is the share of the history's labels, weighted by recency, that an item's labels have; 0 where unknown.
     """
     for m in range(items.size):
+        later = items[min(m + AHEAD, items.size - 1)]
+        prefetch(labels, (later, 0))
+        prefetch(years, (later,))
         item = items[m]
         found = 0
         slow, fast = np.float32(0.0), np.float32(0.0)

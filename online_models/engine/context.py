@@ -14,7 +14,7 @@ from online_models.engine.factors import FOLDS, SMOOTH
 from online_models.engine.history import Steps
 from online_models.engine.items import POP_SLOW, stage
 from online_models.engine.popular import TopList
-from online_models.engine.retrieval import bar, draw, little_known
+from online_models.engine.retrieval import draw, little_known
 
 _PRIME = 7919
 EXACT_AMONG = 20_000
@@ -49,8 +49,7 @@ class Context:
         self.columns, self.steps, self.t, self.repeats = columns, steps, t, repeats
         self._likings = columns.content.likings({} if likings is None or len(steps.items) else likings)
         work, lists = columns.workspace, columns.neighbours
-        work.tick += 1
-        self._tick = work.tick
+        self._tick = work.begin()
         self._little_known: dict[tuple[int, int], Slots] = {}
         self._among: NDArray[np.bool_] | None = None
         """What is allowed, where a filter says so."""
@@ -78,11 +77,12 @@ class Context:
     def bar(self, slots: Slots) -> None:
         """Keep items out of this request's candidates."""
         self._check()
-        bar(self.columns.workspace.barred, slots, self._tick)
+        self.columns.workspace.bar(slots)
 
     def bar_all_but(self, allowed: NDArray[np.bool_]) -> None:
         """Keep all others out; a mask over all slots."""
-        self.bar(np.flatnonzero(~allowed).astype(np.int32))
+        self._check()
+        self.columns.workspace.bar_all_but(allowed)
         self._among = allowed
 
     @property

@@ -11,6 +11,7 @@ from online_models.engine.neighbours import (
     NEXT_AT,
     NEXT_TIME,
 )
+from online_models.engine.pool import LARGEST
 
 N_STEPS = 20
 """Steps back whose neighbour lists are merged."""
@@ -22,11 +23,28 @@ N_EVIDENCE = 15
 """Columns of what the neighbour lists say of an item; the first five are sums of a pair's first five, the last two the
 number of steps that have it in their lists and the most that one of them says, however far back."""
 
-MAX_TOUCHED = N_STEPS * 256
+MAX_TOUCHED = N_STEPS * LARGEST
 """Distinct neighbours that a request can meet at most."""
 
 NEVER_COUNT, NEVER_HOURS = 664.0, 22_025.0
 """Occurrences and hours since a transition that was never seen."""
+
+
+@jit
+def look_up(
+    neighbours: NDArray[np.int32],
+    translation: NDArray[np.int32],
+    touched_at: NDArray[np.int64],
+    slots: NDArray[np.int32],
+    rows: NDArray[np.int64],
+) -> None:
+    """Write own slot of each neighbour, -1 for those not known here, and what `touched_at` has of it.
+
+    These reads from all over the memory wait for each other in a loop that depends on what they find.
+    """
+    for k in range(neighbours.size):
+        slots[k] = translation[neighbours[k]] if neighbours[k] < translation.size else -1
+        rows[k] = touched_at[slots[k]]
 
 
 @jit
@@ -53,6 +71,7 @@ def merge(
     `translation`: own slot of each of the learner's, which the lists hold; -1 for those not known here.
     `n_events`: per item, for the normalisation of COMB. `touched_at`: `tick` * MAX_TOUCHED + the row of evidence.
     """
+    slots, rows = np.empty(LARGEST, np.int32), np.empty(LARGEST, np.int64)
     n_touched = 0
     base = tick * MAX_TOUCHED
     weight = np.float32(1.0)
@@ -67,11 +86,13 @@ def merge(
         factors[CDEC] = weight * fade / (totals[item, 1] * fade + np.float32(0.5))
         factors[CL] = np.float32(f0 / weight / (1.0 + max(t - times[history.size - 1 - x], 0.0) / CLOSE_S))
         hour = np.float32((t - refs[item]) / 3600.0)
-        for k in range(starts[item], starts[item] + sizes[item]):
-            j = translation[ids[k]] if ids[k] < translation.size else -1
+        start, n = starts[item], sizes[item]
+        look_up(ids[start : start + n], translation, touched_at, slots, rows)
+        for k in range(start, start + n):
+            j = slots[k - start]
             if j < 0:
                 continue
-            m = touched_at[j] - base
+            m = rows[k - start] - base
             if m < 0:
                 m = n_touched
                 touched_at[j] = base + m

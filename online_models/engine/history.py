@@ -329,7 +329,9 @@ class History:
 
     def steps(self) -> Steps:
         """Return what a request looks at."""
-        return Steps(self.items[-REQUEST_STEPS:], self.times[-REQUEST_STEPS:], self.positive[-REQUEST_STEPS:], self.n)
+        steps, kept = self._histories.arrays[0], self._kept
+        newest = slice(max(kept.start, kept.stop - REQUEST_STEPS), kept.stop)
+        return Steps(steps.items[newest], steps.times[newest], steps.positive[newest], self.n)
 
     def append(self, item: int, t: float, positive: bool) -> None:
         """Add the newest step."""

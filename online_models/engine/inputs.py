@@ -23,6 +23,7 @@ from online_models.engine.items import (
 )
 from online_models.engine.jit import jit
 from online_models.engine.liking import NO_DIRECTION, positive_share
+from online_models.engine.prefetch import AHEAD, prefetch
 
 LOGS = (
     *("pop_0.1d", "pop_0.5d", "pop_2d", "pop_8d", "pop_30d", "pop_all", "stage_8d", "stage_share"),
@@ -101,6 +102,14 @@ def fill(
     base = tick * MAX_TOUCHED
     best = np.float32(1e-12)
     for m in range(items.size):
+        later = items[min(m + AHEAD, items.size - 1)]
+        for k in (0, 16):
+            prefetch(counts, (later, k))
+            prefetch(vectors, (0, later, k))
+            prefetch(vectors, (1, later, k))
+        prefetch(clocks, (later, 0))
+        prefetch(seq_last, (later,))
+        prefetch(touched_at, (later,))
         item = items[m]
         row = arguments[m]
         fill_counts(out[m], row, counts[item], clocks[item], rates, t, bucket, ln_user)

@@ -19,32 +19,36 @@ MAX_CANDIDATES = 4096
 
 
 @jit
-def write_keys(
-    scores: NDArray[np.float32],
-    bits: NDArray[np.uint32],
-    items: NDArray[np.int32],
-    n: int,
-    barred: NDArray[np.int64],
-    tick: int,
-    keys: NDArray[np.uint64],
-) -> int:
-    """Write a number for each allowed item with a positive score, and return how many there are.
+def write_keys(scores: NDArray[np.float32], bits: NDArray[np.uint32], n: int, keys: NDArray[np.uint64]) -> int:
+    """Write a number for each of the first `n` scores that is positive, and return how many there are.
 
-    The numbers sort by score, the highest first, then by place; the low half is the place among `items`. `bits` are
-    those of the scores.
+    The numbers sort by score, the highest first, then by place; the low half is the place. `bits` are the scores'.
     """
     size = 0
-    for m in range(n):  # without a branch: which items count cannot be guessed
+    for m in range(n):  # without a branch: which scores count cannot be guessed
         keys[size] = np.uint64(~bits[m]) << np.uint64(32) | np.uint64(m)
-        size += (scores[m] > np.float32(0.0)) & (barred[items[m]] < tick)
+        size += scores[m] > np.float32(0.0)
     return size
 
 
 @jit
-def at_keys(keys: NDArray[np.uint64], items: NDArray[np.int32], found: NDArray[np.int32]) -> None:
-    """Write the items that sorted keys stand for."""
+def at_keys(
+    keys: NDArray[np.uint64],
+    items: NDArray[np.int32],
+    barred: NDArray[np.int64],
+    tick: int,
+    found: NDArray[np.int32],
+) -> int:
+    """Write the first allowed items that sorted keys stand for, until `found` is full; return how many there are."""
+    n = 0
     for k in range(keys.size):
-        found[k] = items[keys[k] & np.uint64(0xFFFFFFFF)]
+        if n == found.size:
+            break
+        item = items[keys[k] & np.uint64(0xFFFFFFFF)]
+        if barred[item] < tick:
+            found[n] = item
+            n += 1
+    return n
 
 
 @jit
@@ -146,6 +150,8 @@ class Workspace:
 
     def __init__(self) -> None:
         self.tick = 0
+        self.n_barred = 0
+        """Items at most that the newest request may not get, without those that filters keep out."""
         self._n_pools = 0
         self.barred: NDArray[np.int64] = np.zeros(0, np.int64)
         """The newest request that may not get an item; `NEVER` for none at all."""
@@ -166,6 +172,21 @@ class Workspace:
         self.place = grown(self.place, n_slots, -1)
         self.touched_at = grown(self.touched_at, n_slots, 0)
 
+    def begin(self) -> int:
+        """Begin a request, and return its number."""
+        self.tick += 1
+        self.n_barred = 0
+        return self.tick
+
+    def bar(self, slots: Slots) -> None:
+        """Keep items out of the newest request."""
+        bar(self.barred, slots, self.tick)
+        self.n_barred += len(slots)
+
+    def bar_all_but(self, allowed: NDArray[np.bool_]) -> None:
+        """Keep all others out of the newest request; a mask over all slots."""
+        bar(self.barred, np.flatnonzero(~allowed).astype(np.int32), self.tick)
+
     def admit(self, slot: int, allowed: bool) -> None:
         """Say whether requests may get an item at all."""
         self.barred[slot] = self.tick if allowed else NEVER
@@ -181,18 +202,23 @@ class Workspace:
     def best(self, scores: NDArray[np.float32], items: Slots, n: int, wanted: int) -> Slots:
         """Return the allowed ones with the highest positive scores among the first `n`, best first.
 
-        Equal ones are in order. Integers sort many times faster than a heap takes in what comes in no order.
+        Equal ones are in order. Integers sort many times faster than a heap takes in what comes in no order. Whether
+        an item is allowed is looked up, of the best ones only, where no cache may hold it.
         """
         if n > len(self._keys):
             self._keys = np.zeros(2 * n, np.uint64)
-        keys = self._keys[: write_keys(scores, scores.view(np.uint32), items, n, self.barred, self.tick, self._keys)]
-        if len(keys) > wanted:
-            keys.partition(wanted)
-            keys = keys[:wanted]
-        keys.sort()
-        found = np.empty(len(keys), np.int32)
-        at_keys(keys, items, found)
-        return found
+        keys = self._keys[: write_keys(scores, scores.view(np.uint32), n, self._keys)]
+        found = np.empty(min(wanted, len(keys)), np.int32)
+        n_best = wanted + self.n_barred
+        while True:
+            if n_best < len(keys):
+                keys.partition(n_best)
+            best = keys[:n_best]
+            best.sort()
+            n_found = at_keys(best, items, self.barred, self.tick, found)
+            if n_found == len(found) or n_best >= len(keys):
+                return found[:n_found]
+            n_best *= 4  # filters kept some out, or they are hidden
 
     def union(self, found: Sequence[Slots], limit: int) -> tuple[Slots, NDArray[np.uint32]]:
         """Merge what sources gave, in their order, until there are `limit` items.

@@ -1,9 +1,12 @@
 """What a list is like, apart from whether anybody took something of it."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.reranking.rerank import bits_of
+from online_models.engine.jit import jit
+from online_models.reranking.places import n_bits
 
 
 def novelty(n_events: NDArray[np.float64], n_all: float) -> float:
@@ -16,8 +19,9 @@ def novelty(n_events: NDArray[np.float64], n_all: float) -> float:
     Zhou, Kuscsik, Liu, Medo, Wakeling, Zhang (2010), Solving the apparent diversity-accuracy dilemma of recommender
     systems.
     """
-    shares = (n_events + 0.5) / (max(n_all, float(n_events.sum())) + 1.0)
-    return float(-np.log2(shares).mean())
+    known = n_events.tolist()
+    n_all = max(n_all, sum(known)) + 1.0
+    return sum(-math.log2((n + 0.5) / n_all) for n in known) / len(known)
 
 
 def diversity(genres: NDArray[np.int32]) -> float | None:
@@ -30,10 +34,22 @@ def diversity(genres: NDArray[np.int32]) -> float | None:
     ----------
     Ziegler, McNee, Konstan, Lausen (2005), Improving recommendation lists through topic diversification.
     """
-    bits = bits_of(genres, len(genres))
-    bits = bits[bits > 0]
-    if len(bits) < 2:
-        return None
-    first, second = np.triu_indices(len(bits), 1)
-    common, either = bits[first] & bits[second], bits[first] | bits[second]
-    return float(1.0 - (np.bitwise_count(common) / np.bitwise_count(either)).mean())
+    distance = mean_distance(genres)
+    return None if math.isnan(distance) else distance
+
+
+@jit
+def mean_distance(labels: NDArray[np.int32]) -> float:
+    """Return `diversity`, NaN with less than two items."""
+    bits = np.zeros(len(labels), np.uint64)
+    n = 0
+    for m in range(len(labels)):
+        for label in labels[m]:
+            if label >= 0:
+                bits[n] |= np.uint64(1) << np.uint64(label & 63)
+        n += bits[n] > 0
+    common = 0.0
+    for one in range(n):
+        for other in range(one):
+            common += n_bits(bits[one] & bits[other]) / n_bits(bits[one] | bits[other])
+    return 1.0 - common / (n * (n - 1) / 2) if n > 1 else np.nan

@@ -254,13 +254,30 @@ def test_the_best_are_exact_and_in_order() -> None:
     work.reserve(500)
     for slot in range(500):
         work.admit(slot, slot != np.argmax(scores))
-    work.tick += 1
+    work.begin()
     expected = np.argsort(-scores)[1:21]
     assert work.best(scores, items, 500, 20).tolist() == expected.tolist()
     assert len(work.best(scores, items, 500, 1000)) == 499
     assert (
         work.first(items[::-1], 3).tolist() == [slot for slot in (499, 498, 497, 496) if work.allows(items[slot])][:3]
     )
+
+
+def test_the_best_are_exact_where_the_best_of_all_are_kept_out() -> None:
+    """R11: however many of the highest scores are of items that a request may not get."""
+    scores = np.random.default_rng(1).random(500).astype(np.float32)
+    items = np.arange(500, dtype=np.int32)
+    order = np.argsort(-scores).astype(np.int32)
+    for barred, hidden, filtered in ((400, 0, 0), (0, 400, 0), (0, 0, 400), (30, 30, 400)):
+        work = Workspace()
+        work.reserve(500)
+        for slot in range(500):
+            work.admit(slot, slot not in order[:hidden])
+        work.begin()
+        work.bar(order[:barred])
+        work.bar_all_but(~np.isin(items, order[:filtered]))
+        n_out = max(barred, hidden, filtered)
+        assert work.best(scores, items, 500, 20).tolist() == order[n_out : n_out + 20].tolist()
 
 
 def test_a_union_knows_who_gave_what() -> None:
