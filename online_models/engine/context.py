@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from online_models.arrays import Slots
 from online_models.columns import Columns
-from online_models.engine import inputs, neighbours
+from online_models.engine import inputs, pairs
 from online_models.engine.content import year_of
 from online_models.engine.evidence import CDEC, COMB, S0, merge
 from online_models.engine.factors import FOLDS, SMOOTH
@@ -62,7 +62,7 @@ class Context:
             lists.totals,
             lists.refs,
             columns.translation,
-            neighbours.RATE,
+            pairs.RATE,
             columns.items.n_events,
             steps.items,
             steps.times,

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.jit import jit
-from online_models.engine.neighbours import (
+from online_models.engine.pairs import (
     CLOSE_S,
     NEAR,
     NEXT,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from online_models.arrays import Slots
 from online_models.engine.items import grown
 from online_models.engine.jit import jit
-from online_models.engine.pool import SMALLEST, Pool, allocate, release
+from online_models.engine.pool import SMALLEST, Pool, allocate, find, release
 
 HISTORY = 400
 """Newest steps that the learner keeps of a user."""
@@ -73,19 +73,10 @@ class SeenArrays(NamedTuple):
 
 
 @jit
-def contains(values: NDArray[np.int32], n: int, value: int) -> bool:
-    """Return whether one of the first `n` values is this one."""
-    for k in range(n):  # noqa: SIM110 - a loop is what is compiled
-        if values[k] == value:
-            return True
-    return False
-
-
-@jit
 def see(seen: SeenArrays, user: int, item: int) -> bool:
     """Remember that a user took an item; return whether it was known. Of too many, the older half is dropped."""
     size, start = int(seen.sizes[user]), int(seen.starts[user])
-    if contains(seen.items[start : start + size], size, item):
+    if find(seen.items[start : start + size], item) >= 0:
         return True
     if size == seen.rooms[user]:
         room = max(SMALLEST, 2 * size)
@@ -325,7 +316,7 @@ class History:
         return slice(start, start + int(steps.sizes[self.slot]))
 
     def has_seen(self, item: int) -> bool:
-        return contains(self.seen, len(self.seen), item)
+        return find(self.seen, item) >= 0
 
     def steps(self) -> Steps:
         """Return what a request looks at."""

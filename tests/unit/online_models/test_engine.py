@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from online_models.engine import factors, neighbours
+from online_models.engine import factors, neighbours, pairs
 from online_models.engine.als import RANK
 from online_models.engine.content import Content, match, year_of
 from online_models.engine.engine import Engine
@@ -157,13 +157,13 @@ def test_pairs_have_direction_and_distance() -> None:
     history, times = np.array([3, 5], np.int32), np.array([0.0, 10.0])
     lists.learn_one(history, times, np.array([True, False]), 7, 10.0, True)
     of_5, of_3, of_7 = (dict(zip(ids.tolist(), values, strict=True)) for ids, values in map(lists.pairs, (5, 3, 7)))
-    assert of_5[7][neighbours.FORWARD] == 1.0
-    assert of_5[7][neighbours.NEXT] == 1.0
-    assert of_5[7][neighbours.BACKWARD] == 0.0
-    assert of_3[7][neighbours.FORWARD] == pytest.approx(1 / math.sqrt(2))
-    assert of_7[5][neighbours.BACKWARD] == 1.0
-    assert of_7[5][neighbours.LIKED] == 0.0
-    assert of_7[3][neighbours.LIKED] == pytest.approx(1 / math.sqrt(2))
+    assert of_5[7][pairs.FORWARD] == 1.0
+    assert of_5[7][pairs.NEXT] == 1.0
+    assert of_5[7][pairs.BACKWARD] == 0.0
+    assert of_3[7][pairs.FORWARD] == pytest.approx(1 / math.sqrt(2))
+    assert of_7[5][pairs.BACKWARD] == 1.0
+    assert of_7[5][pairs.LIKED] == 0.0
+    assert of_7[3][pairs.LIKED] == pytest.approx(1 / math.sqrt(2))
 
 
 def test_a_full_list_drops_the_weakest() -> None:
