@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops.tables import print_whole
+
 if TYPE_CHECKING:
     import httpx
 
@@ -31,7 +33,7 @@ class AdminApi:
         """Return the answer's JSON. Raise `typer.Exit` after a problem was told."""
         import httpx
 
-        base = url or _here()
+        base = url or local_address()
         try:
             answer = self._request(method, path, base, body, params)
         except httpx.HTTPError as error:
@@ -43,7 +45,7 @@ class AdminApi:
         import httpx
 
         try:
-            answer = self._request("GET", path, url or _here())
+            answer = self._request("GET", path, url or local_address())
         except httpx.HTTPError:
             return None
         return None if answer.status_code == httpx.codes.NOT_FOUND else self._content(answer)
@@ -72,7 +74,7 @@ class AdminApi:
             table.add_row(
                 str(version["version"]), when(version["ts"]), version["author"], "\n".join(what), version["note"]
             )
-        Console().print(table)
+        print_whole(table, Console())
 
     def roll_back(self, to: int | None, note: str, url: str | None) -> dict[str, Any]:
         """Put an earlier version in force again; return the new one."""
@@ -106,7 +108,8 @@ class AdminApi:
         return typer.Exit(1)
 
 
-def _here() -> str:
+def local_address() -> str:
+    """Return where the API of the local stack is."""
     from ops.stack.home import local_settings
     from ops.stack.status import address
 

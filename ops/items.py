@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.admin import Url, local_address
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -32,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def load(
     file: Annotated[Path, typer.Argument(help="JSON lines or CSV, also .gz.", exists=True, dir_okay=False)],
-    url: Annotated[str, typer.Option(help="Where serving is.")] = "http://127.0.0.1:8000",
+    url: Url = None,
     kind: Annotated[
         str | None, typer.Option("--format", help="jsonl or csv; default: by the name.", show_default=False)
     ] = None,
@@ -56,6 +58,7 @@ def load(
 
     if kind not in (None, "jsonl", "csv"):
         raise typer.BadParameter(f"expected jsonl or csv, got {kind!r}", param_hint="--format")
+    url = url or local_address()
     console = get_console()
     columns = (TextColumn("{task.fields[n]} items"), BarColumn(), MofNCompleteColumn(), TextColumn("bytes"))
     loaded = Loaded()
@@ -76,7 +79,8 @@ def load(
     except (ConnectionFailedError, TimeoutError, LoadError) as error:
         raise StackError(
             f"{url}: {error or 'no answer in time'}",
-            f"{loaded.n_items} items were loaded. To load all of them again changes nothing for these.",
+            f"{loaded.n_items} items were loaded. To load all of them again changes nothing for these. "
+            "Is serving running? See freshet status.",
         ) from error
     console.print(f"{loaded.n_items} items loaded, {len(loaded.refused)} lines refused.")
     for line, why in loaded.refused[:_TOLD]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.tables import print_whole
+
 if TYPE_CHECKING:
     from serving.access.keys import Key
 
@@ -70,7 +72,7 @@ def list_keys(file: _File = None) -> None:
     for entry in _read(_path(file)):
         rate = "" if entry.rate is None else f"{entry.rate:g}" if entry.rate else "any"
         table.add_row(entry.id, entry.name, " ".join(entry.scopes), rate, entry.created, entry.revoked or "")
-    Console().print(table)
+    print_whole(table, Console())
 
 
 def revoke(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.admin import AdminApi, Json, Note, Url, when
+from ops.tables import print_whole
 
 _api = AdminApi("models")
 _Name = Annotated[str, typer.Argument(help="Of the model, as in ranker@2026-11-22T10:00Z-3f2a.")]
@@ -140,7 +141,7 @@ def list_models(as_json: Json = False, url: Url = None) -> None:
             model["problem"] or manifest["note"],
         )
     if answer["models"]:
-        console.print(table)
+        print_whole(table, console)
     ranks = answer["in_force"]
     console.print(f"ranks: {ranks['ranker']} (version {ranks['version']}), served now: {answer['serving']}")
     if answer["shadow"]:
@@ -161,9 +162,9 @@ def show(name: _Name, as_json: Json = False, url: Url = None) -> None:
     for key, value in _flat(manifest):
         table.add_row(key, str(value))
     console = Console()
-    console.print(table)
+    print_whole(table, console)
     if metrics:
-        console.print(metrics_table(metrics, beside))
+        print_whole(metrics_table(metrics, beside), console)
 
 
 def diff(
@@ -194,7 +195,7 @@ def diff(
         table = Table("input", "first", "second", box=None)
         for found in answer["inputs"]:
             table.add_row(found["name"], f"{found['before']:+.4f}", f"{found['after']:+.4f}")
-        console.print(table)
+        print_whole(table, console)
     if agreement is None:
         console.print(f"order of lists: not to be compared, {reason}", highlight=False)
         return

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from online_models.engine.layers import descend, learn_statistics, pack, rectify, rectify_back, softmax_back, unpack
 from online_models.engine.scorer import HIDDEN, LAYOUT, Scorer, SnapshotVersionError, shapes_of
 
-N_BEFORE = 20
+N_BEFORE = 50
 """Lists that weights learned elsewhere count for: statistics and average follow the own stream at once."""
-SHRUNK = np.float32(0.3)
+SHRUNK = np.float32(0.5)
 """What weights learned elsewhere are multiplied by before they learn on. They rank as well at first; but large ones
-give way to another stream more slowly than new ones learn it."""
+give way to another stream more slowly than new ones learn it. With less than this, young items are shown less."""
 
 
 class _State(msgspec.Struct, array_like=True):

@@ -36,8 +36,10 @@ def apply_event(profile: UserProfile, event: CleanEvent, genres: Sequence[str]) 
     `genres` are those of the event's item, or of the items of an onboarding answer; empty when unknown.
     """
     ts = event.ts
-    profile.first_ts = ts if profile.first_ts == 0 else min(profile.first_ts, ts)
-    profile.last_ts = max(profile.last_ts, ts)
+    if ts < profile.first_ts or profile.first_ts == 0:
+        profile.first_ts = ts
+    if ts > profile.last_ts:
+        profile.last_ts = ts
     event_type = event.type
     activity.add(profile.activity, event_type, ts, profile.last_ts)
     item_id = event.item_id
@@ -139,20 +141,19 @@ def _see(times: dict[str, int], item_id: str, ts: int) -> None:
 
 def _apply_feedback(profile: UserProfile, event: CleanEvent, item_id: str, genres: Sequence[str]) -> None:
     times = profile.feedback_ts.get(item_id)
+    is_first = times is None
     if times is None:
         times = profile.feedback_ts[item_id] = {}
-    before = _evidence(profile, item_id, times) if times else []
+    before = [] if is_first else _evidence(profile, item_id, times)
     kind = _kind(event)
     if kind == "rating" and isinstance(event.value, NUMBER):
         _rate(profile, item_id, event, event.value, times)
     times[kind] = max(times.get(kind, _NEVER), event.ts)
-    standing = [kind for kind in _FEEDBACK_WEIGHTS if kind in times and _stands(times, kind)]
-    if standing:
-        profile.feedback[item_id] = standing
+    if is_first:
+        if kind in _FEEDBACK_WEIGHTS:
+            profile.feedback[item_id] = [kind]
     else:
-        profile.feedback.pop(item_id, None)
-    if item_id in profile.ratings and not _stands(times, "rating"):
-        del profile.ratings[item_id]
+        _settle(profile, item_id, times)
     after = _evidence(profile, item_id, times)
     if before != after:
         for ts, weight in after:
@@ -161,6 +162,17 @@ def _apply_feedback(profile: UserProfile, event: CleanEvent, item_id: str, genre
             _add_affinity(profile, genres, -weight, ts)
     if len(profile.feedback_ts) > MAX_FEEDBACK * _SLACK:
         _forget_feedback(profile)
+
+
+def _settle(profile: UserProfile, item_id: str, times: dict[str, int]) -> None:
+    """Let stand what nothing newer has taken back."""
+    standing = [kind for kind in _FEEDBACK_WEIGHTS if kind in times and _stands(times, kind)]
+    if standing:
+        profile.feedback[item_id] = standing
+    else:
+        profile.feedback.pop(item_id, None)
+    if item_id in profile.ratings and not _stands(times, "rating"):
+        del profile.ratings[item_id]
 
 
 def _kind(event: CleanEvent) -> str:
@@ -237,8 +249,7 @@ def _add_affinity(profile: UserProfile, genres: Sequence[str], weight: float, ts
         share *= _decay(profile.affinity_ts - ts)
     elif ts > profile.affinity_ts:
         factor = _decay(ts - profile.affinity_ts)
-        for genre in affinity:
-            affinity[genre] *= factor
+        affinity = profile.affinity = {genre: decayed * factor for genre, decayed in affinity.items()}
         profile.affinity_ts = ts
     for genre in genres:
         affinity[genre] = affinity.get(genre, 0.0) + share

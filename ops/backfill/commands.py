@@ -8,6 +8,7 @@ import typer
 
 from ops.admin import Json, Note, Url
 from ops.one_core import use_one_core
+from ops.tables import print_whole
 
 if TYPE_CHECKING:
     from online_models.versions.boosting import TreeParameters
@@ -222,7 +223,7 @@ def _tell(training: "Training", artifact: "Artifact", as_json: bool) -> None:
     console = Console()
     console.print(f"{manifest.name} is registered: {manifest.n_lists} lists learned, {len(held_out)} held out")
     if manifest.metrics:
-        console.print(metrics_table(manifest.metrics, manifest.beside))
+        print_whole(metrics_table(manifest.metrics, manifest.beside), console)
     console.print(f"worse than what ranks: {objection}" if objection else "not worse than what ranks", highlight=False)
 
 

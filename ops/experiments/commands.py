@@ -7,6 +7,7 @@ import typer
 
 from ops.admin import Url
 from ops.experiments import life
+from ops.tables import print_whole
 
 _INTERRUPTED = 130
 
@@ -138,7 +139,7 @@ def estimate(
         for name, value in (("IPS", of.ips), ("SNIPS", of.snips), ("DR", of.dr)):
             bounds = f"{value.low:.4g} to {value.high:.4g}"
             table.add_row(f"{of.share:g}", name, f"{value.value:.4g}", bounds, f"{value.effective_n:,.0f}")
-    console.print(table)
+    print_whole(table, console)
 
 
 def plan(
@@ -165,7 +166,8 @@ def plan(
     n_users = users_needed(user_sd, rate * lift, alpha, power)
     typer.echo(f"{n_users:,} users in two equal arms find {lift:+.1%} of {rate:g} with a power of {power:.0%}.")
     if users_per_day is not None:
-        typer.echo(f"With {users_per_day:,} new users a day: {math.ceil(n_users / users_per_day)} days.")
+        n_days = math.ceil(n_users / users_per_day)
+        typer.echo(f"With {users_per_day:,} new users a day: {n_days} {'day' if n_days == 1 else 'days'}.")
 
 
 def _checked_name(name: str) -> str:

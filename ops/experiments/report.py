@@ -24,6 +24,7 @@ from online_models.experiments.effects import (
 )
 from online_models.experiments.metrics import BY_NAME, METRICS
 from ops.experiments.measuring import Measured
+from ops.tables import print_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,8 +152,9 @@ def _control(name: str, arms: list[str], control: str | None) -> str:
     """Return the arm to compare with. Raise `NothingMeasuredError`."""
     control = control or (arms[0] if arms else "")
     if len(arms) < 2 or control not in arms:
-        known = f"has the arms {', '.join(arms)}" if arms else "is in no impression"
-        raise NothingMeasuredError(f"experiment {name!r} {known}; a comparison needs two, and control {control!r}")
+        known = f"has the arms {', '.join(arms)}" if arms else "is in no list yet"
+        wanted = f"two, of which {control!r} is the control" if control else "two arms"
+        raise NothingMeasuredError(f"experiment {name!r} {known}; a comparison needs {wanted}")
     return control
 
 
@@ -267,17 +269,15 @@ def show(report: Report, console: "Console") -> None:
     console.print(f"users: {counts}", highlight=False)
     for text in warnings(report):
         console.print(f"[red]{text}[/red]")
-    console.print(table(report))
+    print_whole(table(report), console)
     of_arms = Table("arm", "latency p95, ms", "different items shown", box=None)
     for arm, figures in report.arms.items():
         of_arms.add_row(arm, *map(_told, figures.values()))
     of_days = Table(*(_DAILY.get(name, name) for name in _OF_DAYS), box=None, padding=(0, 1, 0, 0))
-    for column in of_days.columns:
-        column.no_wrap = True
     for day in report.days:
         of_days.add_row(*(_told(day[name]) for name in _OF_DAYS))
     for found in (of_arms, of_days):
-        console.print(found)
+        print_whole(found, console)
 
 
 _OF_DAYS = ("date", "arm", "users", "lists", *_DAILY)

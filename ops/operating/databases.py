@@ -58,11 +58,11 @@ class Databases:
                 f"A rebuild is under way in database {other.decode()} of this Redis, or was killed.",
                 "If none runs any more, freshet rebuild --take-over empties it and begins anew.",
             )
-        self._spare_number = self._free_number() if other is None else int(other)
+        self.spare_number = self._free_number() if other is None else int(other)
         self.spare_settings = settings.model_copy(update={"redis_url": self._url(settings.redis_url)})
         self._spare = redis.Redis.from_url(self.spare_settings.redis_url)
         self._check_room()
-        self._live.set(self._keys(REBUILDING), self._spare_number)
+        self._live.set(self._keys(REBUILDING), self.spare_number)
         self.empty_spare()  # what one that was killed has left
 
     @property
@@ -103,13 +103,13 @@ class Databases:
             if owner is OVERLAY:
                 copied |= self._copy_overlay(self._live, self._spare, name, known)
             elif name not in gone:
-                self._live.copy(name, name, destination_db=str(self._spare_number), replace=True)
+                self._live.copy(name, name, destination_db=str(self.spare_number), replace=True)
         return copied
 
     def swap(self, known: Collection[Feedback]) -> None:
         """Exchange the two; then carry over feedback of the milliseconds between the last copy and this."""
         self._live.delete(self._keys(REBUILDING))
-        self._live.swapdb(self._number, self._spare_number)
+        self._live.swapdb(self._number, self.spare_number)
         for feed in {table.feed for table in TABLES}:
             self._live.xadd(self._keys(feed_key(feed)), {"changed": encode_feed_entry({EVERYTHING: []})})
         for name, owner in self._carried(self._spare):
@@ -166,7 +166,7 @@ class Databases:
             raise StackError(
                 f"REDIS_URL is {parts.scheme}://...{parts.query}", "Write it as redis://host:port/0 for a rebuild."
             )
-        return urlunsplit(parts._replace(path=f"/{self._spare_number}"))
+        return urlunsplit(parts._replace(path=f"/{self.spare_number}"))
 
     def _check_room(self) -> None:
         memory = cast("dict[str, int]", self._live.info("memory"))

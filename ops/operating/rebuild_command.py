@@ -43,6 +43,8 @@ class Outcome(msgspec.Struct):
     seconds: float
     is_switched: bool
     kinds: list[Kind]
+    kept_in: int | None
+    """The Redis database that has the old state; None where it was deleted."""
 
 
 def rebuild(
@@ -123,7 +125,8 @@ def run(
             databases.carry_over(known, built.applied.erased)
             databases.swap(known)
             switched = True
-        return Outcome(built.n_events, time.monotonic() - started, switched, kinds)
+        kept_in = databases.spare_number if keep and switched else None
+        return Outcome(built.n_events, time.monotonic() - started, switched, kinds, kept_in)
     finally:
         if not (keep and switched):
             databases.empty_spare()
@@ -171,3 +174,6 @@ def _print(outcome: Outcome) -> None:
     console.print(table)
     done = "It has taken the place of the old one." if outcome.is_switched else "Nothing was switched."
     console.print(f"{outcome.n_events:,} events in {outcome.seconds:.0f} s. {done}", highlight=False)
+    if outcome.kept_in is not None:
+        text = f"The old one is in database {outcome.kept_in} of this Redis, until you empty that (flushdb)."
+        console.print(text, highlight=False)

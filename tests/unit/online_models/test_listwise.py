@@ -105,14 +105,14 @@ def test_weights_learned_elsewhere_are_a_start() -> None:
 
 
 def test_weights_learned_elsewhere_give_way_to_another_stream() -> None:
-    """R14: here the opposite is taken of what they know; 200 lists later much of it is learned."""
+    """R14: here the opposite is taken of what they know; 400 lists later most of it is learned."""
     names, weights = ("a", "b", "c", "d"), trained().weights(("a", "b", "c", "d"))
     started = ListwiseRanker(4, n_kept=200, n_averaged=200).load(weights, names)
     rng = np.random.default_rng(6)
-    for _ in range(200):
+    for _ in range(400):
         started.learn_many(*opposite(a_list(rng)[0]))
     lists = [opposite(a_list(rng)[0]) for _ in range(300)]
-    assert np.mean([np.argmax(started.predict_many(x)) == target for x, target in lists]) > 0.25
+    assert np.mean([np.argmax(started.predict_many(x)) == target for x, target in lists]) > 0.5
 
 
 def test_the_scorer_scores_as_the_ranker_does() -> None:

@@ -8,11 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from ops import items
 from ops.catalogue_files import CatalogueFileError, format_of, open_file, read_items
+from ops.cli import app
 from ops.http_client import Answer
 from ops.items import Loaded, LoadError, send_items
+from ops.stack.errors import StackError
 from state.records import Item
 from state.validation import InvalidInputError
 
@@ -125,3 +128,13 @@ async def test_every_line_is_loaded_once_or_told_with_its_number(client: type[Fa
 async def test_what_serving_refuses_as_a_whole_ends_the_load(client: type[FakeClient]) -> None:
     with pytest.raises(LoadError, match="401 a key is needed"):
         await send_items(iter([(1, b'{"item_id":"fatal"}')]), "http://x", Loaded(), lambda: None)
+
+
+def test_the_local_stack_is_where_items_go(tmp_path: Path) -> None:
+    """R32: as with every command: its port need not be said again, and what to do is told."""
+    file = tmp_path / "items.jsonl"
+    file.write_text('{"item_id":"a"}\n')
+    environment = {"FRESHET_HOME": str(tmp_path), "FRESHET_PORT": "1"}
+    with pytest.raises(StackError, match=r"http://127\.0\.0\.1:1: ") as raised:
+        CliRunner().invoke(app, ["items", "load", str(file)], env=environment, catch_exceptions=False)
+    assert "freshet status" in raised.value.remedy
