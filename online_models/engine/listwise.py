@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 from online_models.engine.layers import descend, learn_statistics, pack, rectify, rectify_back, softmax_back, unpack
 from online_models.engine.scorer import HIDDEN, LAYOUT, Scorer, SnapshotVersionError, shapes_of
 
-N_BEFORE = 50
+N_BEFORE = 20
 """Lists that weights learned elsewhere count for: statistics and average follow the own stream at once."""
-SHRUNK = np.float32(0.5)
-"""What weights learned elsewhere are multiplied by before they learn on. They rank as well at first; but large ones
-give way to another stream more slowly than new ones learn it. With less than this, young items are shown less."""
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -57,7 +54,6 @@ class ListwiseRanker(Scorer):
     ----------
     Kingma, Ba (2015), Adam. Loshchilov, Hutter (2019), Decoupled weight decay regularization.
     Polyak, Juditsky (1992), Acceleration of stochastic approximation by averaging.
-    Ash, Adams (2020), On warm-starting neural network training: why weights that learn on are shrunk.
     """
 
     def __init__(
@@ -192,7 +188,7 @@ class ListwiseRanker(Scorer):
     def load(self, weights: bytes, names: tuple[str, ...]) -> Self:
         """Begin with weights learned elsewhere, and go on learning."""
         super().load(weights, names)
-        self._parameters[:] = SHRUNK * self._averaged
+        self._parameters[:] = self._averaged
         self.n_lists, self._n_before = N_BEFORE, N_BEFORE
         return self
 

@@ -33,6 +33,7 @@ from state.records import CleanEvent, Example, Item, UserRow
 from state.validation import ERASE
 
 _PAST = (128, 512)
+_NONE_NEW = np.zeros((1, 2, RANK), np.float32)
 
 
 @dataclass
@@ -245,9 +246,10 @@ class Learner:
         """Return the vectors that items begin with whose first event is in the run, and say there which is whose."""
         slots = self._run.items[:n]
         self._run.new[:n] = -1
-        first = np.flatnonzero(self.columns.items.n_events[slots] == 0.0)
-        if not len(first):
-            return np.zeros((1, 2, RANK), np.float32)
+        n_events = self.columns.items.n_events[slots]
+        if n_events.all():
+            return _NONE_NEW
+        first = np.flatnonzero(n_events == 0.0)
         rows: dict[int, int] = {}
         for k, slot in zip(first.tolist(), slots[first].tolist(), strict=True):
             self._run.new[k] = rows.setdefault(slot, len(rows))

@@ -7,14 +7,12 @@ log has models of its own; one ranker learns from the lists of all of them, in t
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from online_models.engine.engine import Engine
-from online_models.engine.inputs import N_INPUTS, NAMES
-from online_models.engine.listwise import ListwiseRanker
-from online_models.evaluation.protocols import Log
+if TYPE_CHECKING:
+    from online_models.evaluation.protocols import Log
 
 _HELP = """Example, what ships with Freshet:
 
@@ -51,8 +49,12 @@ def weights_command(
     typer.echo(f"{len(weights):,} bytes in {out}")
 
 
-def learn(logs: Sequence[Log], seed: int = 0, progress: Callable[[int], None] = lambda n: None) -> bytes:
+def learn(logs: "Sequence[Log]", seed: int = 0, progress: Callable[[int], None] = lambda n: None) -> bytes:
     """Return weights learned from all lists of the logs, interleaved by relative position."""
+    from online_models.engine.engine import Engine
+    from online_models.engine.inputs import N_INPUTS, NAMES
+    from online_models.engine.listwise import ListwiseRanker
+
     ranker = ListwiseRanker(N_INPUTS, seed=seed)
     engines = [Engine(seed, ranker=ranker) for _ in logs]
     for engine, log in zip(engines, logs, strict=True):
@@ -68,5 +70,5 @@ def learn(logs: Sequence[Log], seed: int = 0, progress: Callable[[int], None] = 
     return ranker.weights(NAMES)
 
 
-def _positions(number: int, log: Log) -> Iterator[tuple[float, int, int]]:
+def _positions(number: int, log: "Log") -> Iterator[tuple[float, int, int]]:
     return (((k + 0.5) / len(log), number, k) for k in range(len(log)))

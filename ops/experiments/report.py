@@ -152,8 +152,9 @@ def _control(name: str, arms: list[str], control: str | None) -> str:
     """Return the arm to compare with. Raise `NothingMeasuredError`."""
     control = control or (arms[0] if arms else "")
     if len(arms) < 2 or control not in arms:
-        known = f"has the arms {', '.join(arms)}" if arms else "is in no impression"
-        raise NothingMeasuredError(f"experiment {name!r} {known}; a comparison needs two, and control {control!r}")
+        known = f"has the arms {', '.join(arms)}" if arms else "is in no list yet"
+        wanted = f"two, of which {control!r} is the control" if control else "two arms"
+        raise NothingMeasuredError(f"experiment {name!r} {known}; a comparison needs {wanted}")
     return control
 
 

@@ -14,11 +14,6 @@ def a_list(rng: np.random.Generator) -> tuple[NDArray[np.float32], int]:
     return x, int(np.argmax(x[:, 0] * x[:, 1] + 0.1 * x[:, 2]))
 
 
-def opposite(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-    """The target is the lowest product."""
-    return x, int(np.argmax(0.1 * x[:, 2] - x[:, 0] * x[:, 1]))
-
-
 def trained(n: int = 1500) -> ListwiseRanker:
     ranker, rng = ListwiseRanker(4, n_kept=200, n_averaged=200), np.random.default_rng(0)
     for _ in range(n):
@@ -102,17 +97,6 @@ def test_weights_learned_elsewhere_are_a_start() -> None:
     started.learn_many(x, target)
     with pytest.raises(SnapshotVersionError, match="weights"):
         ListwiseRanker(4).load(source.weights(names), ("a", "b", "c", "e"))
-
-
-def test_weights_learned_elsewhere_give_way_to_another_stream() -> None:
-    """R14: here the opposite is taken of what they know; 400 lists later most of it is learned."""
-    names, weights = ("a", "b", "c", "d"), trained().weights(("a", "b", "c", "d"))
-    started = ListwiseRanker(4, n_kept=200, n_averaged=200).load(weights, names)
-    rng = np.random.default_rng(6)
-    for _ in range(400):
-        started.learn_many(*opposite(a_list(rng)[0]))
-    lists = [opposite(a_list(rng)[0]) for _ in range(300)]
-    assert np.mean([np.argmax(started.predict_many(x)) == target for x, target in lists]) > 0.5
 
 
 def test_the_scorer_scores_as_the_ranker_does() -> None:

@@ -223,7 +223,7 @@ def test_a_report_is_drawn_and_warns_of_a_broken_split(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["analyze", "nothing"], 1, "is in no impression"),
+        (["analyze", "nothing"], 1, "is in no list yet"),
         (["analyze", "ranking", "--control", "neither"], 1, "has the arms new, old"),
         (["analyze", "Bad Name"], 2, "lower case"),
         (["analyze", "ranking", "--share", "old"], 2, "ARM=WEIGHT"),

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -55,6 +57,12 @@ def test_help_shows_examples_that_can_be_typed(path: tuple[str, ...], command: T
     assert own, shown
     for arguments in own:
         parse(command, arguments)
+
+
+def test_commands_do_not_load_the_compiler_of_the_models() -> None:
+    """R32: it takes seconds, which a command that needs no model has not."""
+    loaded = "import ops.cli, sys; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("page", "arguments"), documented())
