@@ -6,7 +6,7 @@ Requests fold a user in exactly. Learning takes a few steps towards a vector's s
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit, jit_bare
 
 RANK = 32
 """Length of all vectors."""
@@ -152,7 +152,7 @@ def fold_in_each(
         )
 
 
-@jit
+@jit_bare
 def replace_vector(gramian: NDArray[np.float64], old: NDArray[np.float32], new: NDArray[np.float32]) -> None:
     """Correct a Gramian for a changed vector and store it."""
     for r in range(RANK):
@@ -162,7 +162,7 @@ def replace_vector(gramian: NDArray[np.float64], old: NDArray[np.float32], new: 
         old[r] = new[r]
 
 
-@jit
+@jit_bare
 def times(
     a: NDArray[np.float32],
     vectors: NDArray[np.float32],

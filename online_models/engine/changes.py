@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit_bare
 
 
-@jit
+@jit_bare
 def mark(flags: NDArray[np.bool_], slots: NDArray[np.int32], count: NDArray[np.int64], slot: int) -> None:
     """Note a slot once, from within a kernel."""
     if not flags[slot]:
@@ -15,7 +15,7 @@ def mark(flags: NDArray[np.bool_], slots: NDArray[np.int32], count: NDArray[np.i
         count[0] += 1
 
 
-@jit
+@jit_bare
 def mark_many(
     flags: NDArray[np.bool_], slots: NDArray[np.int32], count: NDArray[np.int64], these: NDArray[np.int32]
 ) -> None:

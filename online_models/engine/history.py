@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from online_models.arrays import Slots
 from online_models.engine.items import grown
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit, jit_bare
 from online_models.engine.pool import SMALLEST, Pool, allocate, find, release
 
 HISTORY = 400
@@ -72,7 +72,7 @@ class SeenArrays(NamedTuple):
     sizes: NDArray[np.int32]
 
 
-@jit
+@jit_bare
 def see(seen: SeenArrays, user: int, item: int) -> bool:
     """Remember that a user took an item; return whether it was known. Of too many, the older half is dropped."""
     size, start = int(seen.sizes[user]), int(seen.starts[user])
@@ -100,7 +100,7 @@ def see(seen: SeenArrays, user: int, item: int) -> bool:
     return False
 
 
-@jit
+@jit_bare
 def make_room(steps: StepArrays, user: int) -> int:
     """Let a full block of steps have a place more; return how many of the oldest had to go for it."""
     start, first, size, room = int(steps.starts[user]), steps.firsts[user], steps.sizes[user], int(steps.rooms[user])
@@ -127,7 +127,7 @@ def make_room(steps: StepArrays, user: int) -> int:
     return dropped
 
 
-@jit
+@jit_bare
 def insert_step(steps: StepArrays, user: int, at: int, item: int, t: float, positive: bool) -> None:
     """Add a step behind the first `at` of those that are kept."""
     steps.totals[user] += 1

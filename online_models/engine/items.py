@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit_bare
 from online_models.engine.popular import TopList
 
 A = TypeVar("A", bound=np.generic)
@@ -52,7 +52,7 @@ def stage(n_events: int) -> int:
     return min(N_STAGES - 1, (n_events + 1).bit_length() - 1)
 
 
-@jit
+@jit_bare
 def learn_item(
     counts: NDArray[np.float32],
     clocks: NDArray[np.float64],

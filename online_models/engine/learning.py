@@ -21,7 +21,7 @@ from online_models.engine.items import (
     POP_SLOW,
     learn_item,
 )
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit_bare
 from online_models.engine.models import FactorArrays, ItemArrays, Marks, Models, PairArrays, Plain, RingArrays
 from online_models.engine.names import NameArrays, comes_after
 from online_models.engine.pairs import learn_pairs
@@ -74,7 +74,7 @@ class Stream(NamedTuple):
     """By slot: a past pair whose item or user is gone teaches nothing."""
 
 
-@jit
+@jit_bare
 def stage_of(n_events: int) -> int:
     """Return what `items.stage` does."""
     bucket = 0
@@ -83,7 +83,7 @@ def stage_of(n_events: int) -> int:
     return bucket
 
 
-@jit
+@jit_bare
 def raise_popular(top: TopArrays, column: int, items: ItemArrays, item: int) -> None:
     """Let a popularity list follow one item."""
     key = key_of(items.counts[item, column], items.clocks[item, CLOCK_POSITIVE], top.half_life_s[0])
@@ -91,7 +91,7 @@ def raise_popular(top: TopArrays, column: int, items: ItemArrays, item: int) -> 
         top.size[0] = raise_in_top(top.ids, top.keys, top.seqs, top.size[0], item, key, items.seq_last[item])
 
 
-@jit
+@jit_bare
 def refresh(active: ActiveArrays, items: ItemArrays, vectors: NDArray[np.float32], item: int) -> None:
     """Let the active items follow one item and its vectors."""
     key = key_of(items.counts[item, POP_ACTIVE], items.clocks[item, CLOCK_POSITIVE], active.half_life_s[0])
@@ -114,7 +114,7 @@ def refresh(active: ActiveArrays, items: ItemArrays, vectors: NDArray[np.float32
                 active.vectors[model, place, r] = vectors[model, item, r]
 
 
-@jit
+@jit_bare
 def place_of(steps: StepArrays, names: NameArrays, user: int, item: int, t: float) -> int:
     """Return how many of a user's steps come before one at time `t`; names order those of the same time."""
     first = int(steps.starts[user]) + steps.firsts[user]
@@ -127,7 +127,7 @@ def place_of(steps: StepArrays, names: NameArrays, user: int, item: int, t: floa
     return at
 
 
-@jit
+@jit_bare
 def improve(
     factors: FactorArrays,
     steps: StepArrays,
@@ -160,7 +160,7 @@ def improve(
     mark(users_changed.flags, users_changed.slots, users_changed.n_slots, user)
 
 
-@jit
+@jit_bare
 def learn_event(
     models: Models,
     stream: Stream,
@@ -236,7 +236,7 @@ def learn_event(
     )
 
 
-@jit
+@jit_bare
 def past_pair(stream: Stream, draw: float) -> tuple[int, int]:
     """Return the user and the item of a past pair, (-1, -1) when one of them is gone."""
     pair = stream.past[int(draw * min(stream.n_past[0], stream.past.size))]
@@ -248,7 +248,7 @@ def past_pair(stream: Stream, draw: float) -> tuple[int, int]:
     return user, item
 
 
-@jit
+@jit_bare
 def learn_run(
     of_models: Plain, of_stream: Plain, first_vectors: NDArray[np.float32], of_run: Plain, begin: int, end: int
 ) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.items import grown
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit_bare
 
 _FIRST = 1 << 14
 
@@ -19,7 +19,7 @@ class NameArrays(NamedTuple):
     sizes: NDArray[np.int32]
 
 
-@jit
+@jit_bare
 def comes_after(names: NameArrays, one: int, other: int) -> bool:
     """Whether the name at slot `one` is greater than that at `other`; UTF-8 keeps the order of code points."""
     a, b = names.starts[one], names.starts[other]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from online_models.engine.changes import mark
 from online_models.engine.items import DAY
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit, jit_bare
 from online_models.engine.pool import SMALLEST, allocate, find, release, wants_more
 
 REACH = 15
@@ -31,7 +31,7 @@ _MEMORY = 150.0
 """Occurrences of an item after which a pair not seen again counts half when one must go."""
 
 
-@jit
+@jit_bare
 def grow_list(
     ids: NDArray[np.int32],
     values: NDArray[np.float32],
@@ -124,7 +124,7 @@ def restore_lists(
     return int(items.size)
 
 
-@jit
+@jit_bare
 def touch(
     ids: NDArray[np.int32],
     values: NDArray[np.float32],
@@ -169,7 +169,7 @@ def touch(
     return at
 
 
-@jit
+@jit_bare
 def count(
     values: NDArray[np.float32],
     starts: NDArray[np.int32],
@@ -194,7 +194,7 @@ def count(
     totals[item, 1] += np.float32(math.exp(RATE * (t - refs[item])))
 
 
-@jit
+@jit_bare
 def learn_pairs(
     ids: NDArray[np.int32],
     values: NDArray[np.float32],

@@ -6,7 +6,7 @@ A list that outgrows its block moves to one twice as large. So memory follows wh
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit_bare
 
 SMALLEST = 8
 """Entries of the smallest block."""
@@ -21,7 +21,7 @@ _RESERVED = 16
 """One in so many entries of a full pool is kept for smallest blocks, so that new lists still begin."""
 
 
-@jit
+@jit_bare
 def allocate(ids: NDArray[np.int32], heads: NDArray[np.int64], top: NDArray[np.int64], size: int) -> int:
     """Return the start of a block of `size` entries, -1 if there is none. A free block's first entry links the next."""
     which = 0
@@ -49,7 +49,7 @@ def allocate(ids: NDArray[np.int32], heads: NDArray[np.int64], top: NDArray[np.i
     return start
 
 
-@jit
+@jit_bare
 def release(ids: NDArray[np.int32], heads: NDArray[np.int64], start: int, size: int) -> None:
     """Give a block back."""
     which = 0
@@ -59,7 +59,7 @@ def release(ids: NDArray[np.int32], heads: NDArray[np.int64], start: int, size: 
     heads[which] = start
 
 
-@jit
+@jit_bare
 def find(ids: NDArray[np.int32], wanted: int) -> int:
     """Return where a number is among distinct ones, -1 if it is not there.
 
@@ -71,7 +71,7 @@ def find(ids: NDArray[np.int32], wanted: int) -> int:
     return int(at)
 
 
-@jit
+@jit_bare
 def wants_more(n_entries: int, top: NDArray[np.int64]) -> bool:
     """Whether little is left of an array of `n_entries` and its bound, `top[1]`, is not reached."""
     left = n_entries - n_entries // _RESERVED - top[0]

@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit, jit_bare
 from online_models.engine.pool import find
 
 
-@jit
+@jit_bare
 def key_of(value: float, t: float, half_life_s: float) -> float:
     """Order of an item among all; -inf for one without a positive event."""
     return math.log2(value) + t / half_life_s if value > 0.0 else -math.inf
 
 
-@jit
+@jit_bare
 def raise_in_top(
     ids: NDArray[np.int32],
     keys: NDArray[np.float64],
@@ -129,13 +129,13 @@ class TopList:
         self.arrays.size[0] = 0
 
 
-@jit
+@jit_bare
 def is_below(keys: NDArray[np.float64], seqs: NDArray[np.int64], a: int, b: int) -> bool:
     """Whether the item at place `a` comes after that at `b`."""
     return bool(keys[a] < keys[b] or (keys[a] == keys[b] and seqs[a] < seqs[b]))
 
 
-@jit
+@jit_bare
 def sift_down(
     heap: NDArray[np.int32],
     where: NDArray[np.int32],
@@ -159,7 +159,7 @@ def sift_down(
         k = child
 
 
-@jit
+@jit_bare
 def activate(
     members: NDArray[np.int32],
     heap: NDArray[np.int32],

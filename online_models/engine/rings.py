@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.engine.items import grown
-from online_models.engine.jit import jit
+from online_models.engine.jit import jit, jit_bare
 from online_models.engine.pool import LARGEST, SMALLEST, Pool, allocate, release
 
 MAX_ENTRIES = 16_000_000
@@ -19,7 +19,7 @@ def rotate(ids: NDArray[np.int32], start: int, size: int, at: int) -> None:
         ids[start + k] = old[(at + k) % size]
 
 
-@jit
+@jit_bare
 def append(
     ids: NDArray[np.int32],
     heads: NDArray[np.int64],
