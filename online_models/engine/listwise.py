@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from online_models.engine.layers import descend, learn_statistics, pack, rectify, rectify_back, softmax_back, unpack
 from online_models.engine.scorer import HIDDEN, LAYOUT, Scorer, SnapshotVersionError, shapes_of
 
-N_BEFORE = 20
-"""Lists that weights learned elsewhere count for: statistics and average follow the own stream at once."""
+N_BEFORE = 200
+"""Lists that weights learned elsewhere count for: statistics and average follow the own stream soon."""
 
 
 class _State(msgspec.Struct, array_like=True):
