@@ -257,6 +257,10 @@ class ArmDay(Struct, array_like=True, frozen=True):
     """Bin of a latency, as in `state.metrics.score_bin` -> lists."""
     items: bytes
     """uint64, ascending: the lowest hashes of the items that were shown, see `state.metrics.item_hash`."""
+    users: bytes = b""
+    """uint64 for each item: the hash of the only user who was shown it, 0 where there were several."""
+    up_to: int = 2**64 - 1
+    """Items of higher hashes were shown, too, and are not kept."""
 
 
 class Shown(Struct, array_like=True, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from flows.common.batches import KafkaBatch
-from online_models.experiments.arm_days import MAX_DAYS, OneDay, Shown
+from online_models.experiments.arm_days import MAX_DAYS, OneDay, Shown, user_hash
 from online_models.experiments.arm_sums import (
     DAY_MS,
     MEASURED,
@@ -294,7 +294,7 @@ class ArmState:
         for experiment, arm in shown.experiments.items():
             if self._row(partition, experiment, arm, shown.ts) is not None:
                 day = self._day(partition, experiment, arm, shown.ts // DAY_MS)
-                day.shown.add(shown.items, shown.latency_ms)
+                day.shown.add(shown.items, shown.latency_ms, user=user_hash(shown.user_id))
 
     def _forget(self, partition: int, user_id: str, ts: int) -> None:
         """Take the user out of all sums: what is left of the past in the other topics does not count (R27)."""
@@ -305,6 +305,10 @@ class ArmState:
         self._dirty_users.add(user_id)
         self._move(partition, contributions(user), {}, ts)
         self._move_days(partition, day_contributions(user), {})
+        only = user_hash(user_id)
+        for day, found in self._days.items():
+            if day[0] == partition and found.shown.forget(only):
+                self._dirty_days.add(day)
         self._users[user_id] = UserArms()
 
     def _move(
@@ -360,5 +364,7 @@ def _differences(before: dict[_Key, Sums], after: dict[_Key, Sums]) -> Iterable[
 
 def _row_of(day: _Day, found: OneDay) -> ArmDay:
     _, experiment, arm, number = day
-    items = np.asarray(found.shown.lowest(), "<u8").tobytes()
-    return ArmDay(experiment, arm, number, found.sums, found.shown.latency, items)
+    shown = found.shown
+    shown.cut()
+    items, users = (np.fromiter(of_item, "<u8").tobytes() for of_item in (shown.items, shown.items.values()))
+    return ArmDay(experiment, arm, number, found.sums, shown.latency, items, users, shown.up_to)

@@ -1,11 +1,14 @@
 """One arm on one day, beside the sums over its users: how long lists took, and which items they showed.
 
 Both merge exactly over partitions and days: bins of 2 %, and the lowest hashes of all items, from which the number of
-different ones follows (exactly up to `MAX_SAMPLED_ITEMS`, above with a standard error of 3 %).
+different ones follows (exactly up to `MAX_SAMPLED_ITEMS`, above with a standard error of 3 %). Beside each hash is the
+user who was shown the item, as long as it is only one: with an erased user go the items that nobody else was shown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import zip_longest
 
 import numpy as np
 
@@ -16,6 +19,10 @@ from state.records import ArmDay
 
 MAX_DAYS = 100
 """Of an arm: older ones are dropped when a new one comes."""
+SEVERAL = 0
+"""In the place of the only user who was shown an item."""
+ALL = 2**64 - 1
+"""The highest hash."""
 _SLACK = 2
 """More hashes are kept between cuts: a cut sorts them."""
 
@@ -26,29 +33,45 @@ class Shown:
 
     latency: Sums = field(default_factory=dict)
     """Bin -> lists."""
-    items: set[int] = field(default_factory=set)
-    """Hashes: all, or more than the lowest `MAX_SAMPLED_ITEMS`."""
+    items: dict[int, int] = field(default_factory=dict)
+    """Hash of an item -> that of the only user who was shown it, or `SEVERAL`."""
+    up_to: int = ALL
+    """Items of higher hashes are not kept."""
 
     @classmethod
     def of(cls, row: ArmDay) -> "Shown":
         """Return what a row says."""
-        return cls(dict(row.latency), set(np.frombuffer(row.items, "<u8").tolist()))
+        hashes = (np.frombuffer(of_row, "<u8").tolist() for of_row in (row.items, row.users))
+        return cls(dict(row.latency), dict(zip_longest(*hashes, fillvalue=SEVERAL)), row.up_to)
 
-    def add(self, items: Iterable[str], latency_ms: float | None, n_lists: int = 1) -> None:
-        """Take some lists that took equally long."""
+    def add(self, items: Iterable[str], latency_ms: float | None, n_lists: int = 1, user: int = SEVERAL) -> None:
+        """Take some lists that took equally long; `user`: who was shown them, see `user_hash`."""
         if latency_ms is not None:
             add(self.latency, {latency_bin(latency_ms): n_lists})
-        self.items.update(map(item_hash, items))
+        for item in map(item_hash, items):
+            if item <= self.up_to and self.items.setdefault(item, user) != user:
+                self.items[item] = SEVERAL
         if len(self.items) > _SLACK * MAX_SAMPLED_ITEMS:
-            self.items = set(self.lowest())
+            self.cut()
 
-    def lowest(self) -> list[int]:
-        """Return the hashes that stand for all, ascending."""
-        return sorted(self.items)[:MAX_SAMPLED_ITEMS]
+    def forget(self, user: int) -> bool:
+        """Take out what only this user was shown; return whether there was any."""
+        kept = {item: only for item, only in self.items.items() if only != user}
+        found, self.items = len(kept) < len(self.items), kept
+        return found
+
+    def cut(self) -> None:
+        """Keep what stands for all."""
+        hashes = sorted(self.items)
+        if len(hashes) > MAX_SAMPLED_ITEMS:
+            self.up_to = hashes[MAX_SAMPLED_ITEMS] - 1
+        self.items = {item: self.items[item] for item in hashes[:MAX_SAMPLED_ITEMS]}
 
     def merge(self, other: "Shown") -> None:
+        """Take what another partition, or day, has shown: of that, only the number of items is told."""
         add(self.latency, other.latency)
-        self.items |= other.items
+        self.up_to = min(self.up_to, other.up_to)
+        self.items = {item: SEVERAL for item in self.items.keys() | other.items.keys() if item <= self.up_to}
 
     @property
     def n_items(self) -> int:
@@ -57,11 +80,11 @@ class Shown:
         References
         ----------
         Bar-Yossef et al.: Counting distinct elements in a data stream, RANDOM 2002 (k minimum values).
+        Dasgupta et al.: A framework for estimating stream expression cardinalities, ICDT 2016 (a threshold beside them,
+        so that some may be taken out).
         """
-        lowest = self.lowest()
-        if len(lowest) < MAX_SAMPLED_ITEMS:
-            return len(lowest)
-        return round((MAX_SAMPLED_ITEMS - 1) / (lowest[-1] / 2**64))
+        self.cut()
+        return round(len(self.items) * ((ALL + 1) / (self.up_to + 1)))
 
     @property
     def latency_p95_ms(self) -> float | None:
@@ -87,6 +110,11 @@ class OneDay:
     @property
     def date(self) -> str:
         return str(np.datetime64(self.day, "D"))
+
+
+def user_hash(user_id: str) -> int:
+    """Return the same number below 2^64 for a user everywhere, never `SEVERAL`."""
+    return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest()) or 1
 
 
 def latency_bin(latency_ms: float) -> str:

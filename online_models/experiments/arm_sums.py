@@ -25,8 +25,9 @@ MEASURED = (
 )
 """Two columns, a field of `Impression`, and how many units of the column make one of the field."""
 USERS = "users"
-MAX_LISTS = 64
-"""Of a user, of which more may be told; as attribution keeps."""
+MAX_LISTS = 256
+"""Of a user, of which more may be told: the 64 that attribution keeps, and those that it has let go of while what it
+told of them is not read yet."""
 MAX_EXPERIMENTS = 64
 """Of a user: the newest."""
 MAX_WATCH_S = 86_400

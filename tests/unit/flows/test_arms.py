@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.attribution.attributing import Attribution, Rules
 from flows.common.batches import KafkaBatch
 from flows.experiments.arms import ArmState
 from flows.experiments.guarding import AUTHOR, Guard
@@ -31,6 +32,7 @@ N_ITEMS = 4
 
 
 DAY = 86_400_000
+MIDNIGHT = START - START % DAY + DAY
 
 
 def shown(
@@ -198,6 +200,21 @@ def test_each_day_has_its_own_sums_also_of_lists_that_come_behind_their_labels()
     flow.take(CleanEvent("x", "erase", "u", None, START + DAY))
     days = by_day(row for _, row in flow.store.scan_rows(EXPERIMENT_DAYS))
     assert [of_day.sums.get("active", 0) for of_day in days] == [0, 1]
+    assert [of_day.shown.n_items for of_day in days] == [0, N_ITEMS]
+
+
+def test_what_is_told_of_very_many_lists_counts_on_their_days() -> None:
+    """R21: more lists of one user than attribution keeps; it tells of them when their day is over."""
+    lists = [shown("u", f"r{n}", "a", ts=MIDNIGHT + (n - 100) * 10_000) for n in range(200)]
+    attribution = Attribution(Rules())
+    attribution.apply(batch(lists, "impressions")._replace(at_end=True), lists[-1].ts)
+    attribution.apply(batch([], "clean")._replace(at_end=True), lists[-1].ts)
+    examples = attribution.advance(lists[-1].ts + DAY)
+    assert attribution.counts["evicted_slates"] == len(lists) - Rules().max_slates_per_user
+    flow = Flow()
+    flow.take(*lists, *examples)
+    days = by_day(row for _, row in flow.store.scan_rows(EXPERIMENT_DAYS))
+    assert [(of_day.sums["lists"], of_day.sums["labelled"]) for of_day in days] == [(100, 100 * N_ITEMS)] * 2
 
 
 def test_days_and_rows_stay_bounded() -> None:
@@ -234,6 +251,32 @@ def test_an_erased_user_is_gone_and_what_is_left_in_other_topics_does_not_count(
     assert flow.store.get_many(USER_ARMS, ["u"]) == [None]
     flow.take(shown("u", "r3", "a", ts=START + 20))
     assert flow.sums("a")["users"] == 2
+
+
+def test_what_only_an_erased_user_was_shown_counts_no_more() -> None:
+    """R27, R21: also after a restart, and where only a sample of the items is kept."""
+    flow = Flow()
+    many = [[f"{user}{n}" for n in range(4000)] for user in "uv"]
+    both = [f"both{n}" for n in range(2000)]
+    for user, items in zip("uv", many, strict=True):
+        lists = msgspec.structs.replace(shown(user, user, "a"), items=[*items, *both])
+        flow.take(lists, msgspec.structs.replace(lists, request_id="again"))
+        flow.restart()
+    flow.read_to_the_end()
+    assert n_shown(flow) == pytest.approx(10_000, rel=0.1)
+    flow.take(CleanEvent("e", "erase", "u", None, START + 10))
+    assert n_shown(flow) == pytest.approx(6000, rel=0.1)
+    flow.restart()
+    flow.read_to_the_end()
+    flow.take(CleanEvent("f", "erase", "v", None, START + 10))
+    assert n_shown(flow) == pytest.approx(2000, rel=0.1)  # of several: it is not kept who they were
+
+
+def n_shown(flow: Flow) -> int:
+    """Return how many items the stream says that were shown; as it goes on, and as it is read from its rows."""
+    (of_day,) = by_day(row for _, row in flow.store.scan_rows(EXPERIMENT_DAYS))
+    assert {found.shown.n_items for found in flow.arms._days.values()} == {of_day.shown.n_items}
+    return of_day.shown.n_items
 
 
 def test_what_is_in_no_experiment_leaves_no_row_and_what_is_broken_is_left_out() -> None:
