@@ -16,7 +16,12 @@ MAX_IDENTIFIER = 128
 MAX_ROTATION_S = 7 * 24 * 3600
 ROTATION_S = 3600
 """`rotation_time` where none is given."""
-Date = Annotated[str, Meta(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$", examples=["1990", "1990-06", "1990-06-15"])]
+Date = Annotated[
+    str,
+    Meta(
+        pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$", examples=["1990", "1990-06", "1990-06-15"]
+    ),
+]
 Q = TypeVar("Q", bound=Struct)
 
 
