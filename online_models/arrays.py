@@ -45,7 +45,7 @@ def descending(values: NDArray[np.float64]) -> NDArray[np.intp]:
     return order
 
 
-def highest(values: NDArray[np.floating[Any]], k: int) -> NDArray[np.intp]:
+def highest(values: NDArray[np.floating[Any] | np.signedinteger[Any]], k: int) -> NDArray[np.intp]:
     """Return the positions of the k highest values, highest first, equal ones in order. No value may be NaN."""
     places = np.arange(len(values))
     if k <= 0:

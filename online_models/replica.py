@@ -182,9 +182,14 @@ class Replica:
         else:
             slots = self._allowed(top.ids, where)[:k]
         if len(slots) < k:
-            everything = self._allowed(np.arange(self.n_slots, dtype=np.int32), where)
-            keys = table.popularity(everything, top.column, now_ms / 1000.0)
-            slots = everything[highest(keys, k)]
+            left = self._left(where)
+            known = np.flatnonzero(left & (table.n_events[: len(left)] > 0.0)).astype(np.int32)
+            keys = table.popularity(known, top.column, now_ms / 1000.0)
+            best = highest(keys, k)
+            slots = known[best[keys[best] > 0.0]]
+            if len(slots) < k:
+                left[slots] = False
+                slots = np.concatenate([slots, np.flatnonzero(left)[: k - len(slots)].astype(np.int32)])
         return slots
 
     def trending(
@@ -267,6 +272,11 @@ class Replica:
     def _allowed(self, slots: Slots, where: NDArray[np.bool_] | None) -> Slots:
         allowed = self.columns.servable(slots)
         return slots[allowed if where is None else allowed & where[slots]]
+
+    def _left(self, where: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+        """Return True where an item is servable, for all slots in use; the caller may write to it."""
+        servable = self.columns.workspace.admitted(self.columns.n_slots)
+        return servable if where is None else servable & where[: len(servable)]
 
     def _slot(self, item_id: str) -> int:
         """Return the item's slot, a new one if it has none."""

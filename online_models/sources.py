@@ -104,19 +104,15 @@ class Trending:
 
 @dataclass(frozen=True)
 class Content:
-    """Items of which little is known, by how their labels match what the user took; more of them where a filter leaves
-    out most of what is known.
-    """
+    """Items of which little is known, by how their labels match what the user took."""
 
     k: int = 20
-    k_filtered: int = 2000
     name: str = "content"
 
     def retrieve(self, context: Context) -> Slots | None:
         slots = context.little_known(_FEW_EVENTS, _SAMPLED)
         match = context.taste_match(slots)
-        k = self.k_filtered if context.is_filtered else self.k
-        return context.columns.workspace.best(match, slots, len(slots), k)
+        return context.columns.workspace.best(match, slots, len(slots), self.k)
 
 
 @dataclass(frozen=True)

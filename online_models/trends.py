@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.arrays import Slots, grown
-from online_models.users.activity import WINDOWS, held, merge, windows
+from online_models.arrays import Slots, grown, highest
+from online_models.users.activity import WINDOWS, Standing, merge, standings, together
 from online_models.users.outcomes import INTERACTIONS
 from state.entries import activity_field
 from state.records import Activity
@@ -17,31 +17,38 @@ _COLUMN = {name: column for column, name in enumerate(WINDOWS)}
 class Trends:
     """Per-partition activity rows, summed.
 
-    The counts kept per item are bounds from above: of all that was in its rows when they were written, and windows
-    lose events without being told. A list counts its candidates again, until no bound below can beat its last item.
+    A count per item and window is kept with the time until which it stands: a window loses its panes without being
+    told. Until it is counted again it is a bound from above. A list counts those again that could be in it.
+    Stream time does not go back.
     """
 
     def __init__(self) -> None:
         self._parts: dict[int, dict[int, Activity]] = {}
         """Slot -> partition -> activity."""
-        self._held: dict[int, dict[int, tuple[int, ...]]] = {}
-        """The same -> events in the panes of each window."""
-        self._bounds: NDArray[np.int64] = np.zeros((0, len(WINDOWS)), dtype=np.int64)
+        self._standings: dict[int, dict[int, tuple[Standing, ...]]] = {}
+        """The same -> what its windows held when it was written."""
+        self._counts: NDArray[np.int64] = np.zeros((0, len(WINDOWS)), np.int64)
+        self._stay_until: NDArray[np.int64] = np.zeros((0, len(WINDOWS)), np.int64)
+        """Epoch s from which the count may be lower."""
+        self._end_at: NDArray[np.int64] = np.zeros((0, len(WINDOWS)), np.int64)
+        """Epoch s from which it is 0."""
 
     def apply(self, rows: Mapping[str, Activity | None], slot_of: Callable[[str], int]) -> None:
         """Take over rows of `ITEM_ACTIVITY`, None where one is gone."""
         for field, row in rows.items():
             partition, _, item_id = field.partition(":")
             slot = slot_of(item_id)
-            parts, sums = self._parts.setdefault(slot, {}), self._held.setdefault(slot, {})
+            parts, found = self._parts.setdefault(slot, {}), self._standings.setdefault(slot, {})
             if row is None:
                 parts.pop(int(partition), None)
-                sums.pop(int(partition), None)
+                found.pop(int(partition), None)
             else:
                 parts[int(partition)] = row
-                sums[int(partition)] = held(row)
-            self._bounds = grown(self._bounds, slot + 1, 0)
-            self._bounds[slot] = [sum(column) for column in zip(*sums.values(), strict=True)] or 0
+                found[int(partition)] = standings(row, INTERACTIONS)
+            self._counts = grown(self._counts, slot + 1, 0)
+            self._stay_until = grown(self._stay_until, slot + 1, 0)
+            self._end_at = grown(self._end_at, slot + 1, 0)
+            self._put(slot, together(found.values()))
 
     def activity(self, slot: int) -> Activity:
         """Return the item's activity over all partitions."""
@@ -51,20 +58,20 @@ class Trends:
         self, k: int, window: str, now_ms: int, allowed: Callable[[Slots], Slots]
     ) -> tuple[Slots, NDArray[np.float32]]:
         """Return up to k allowed items with the most interactions in the window before now, and the counts."""
-        column = _COLUMN[window]
-        slots = allowed(np.flatnonzero(self._bounds[:, column]).astype(np.int32))
-        counted: set[int] = set()
+        column, now_s = _COLUMN[window], now_ms // 1000
+        counts, stay_until = self._counts[:, column], self._stay_until[:, column]
+        slots = allowed(np.flatnonzero((counts > 0) & (self._end_at[:, column] > now_s)).astype(np.int32))
         while True:
-            slots = slots[np.lexsort((slots, -self._bounds[slots, column]))]
-            stale = [slot for slot in slots[: 2 * k].tolist() if slot not in counted]
-            if not stale:
+            best = slots[highest(counts[slots], k)]
+            stale = best[stay_until[best] <= now_s]
+            if not len(stale):
                 break
-            for slot in stale:
-                self._bounds[slot, column] = self._count(slot, now_ms)[column]
-            counted.update(stale)
-        best = slots[:k]
-        best = best[self._bounds[best, column] > 0]
-        return best, self._bounds[best, column].astype(np.float32)
+            for slot in stale.tolist():
+                self._put(
+                    slot, together([standings(part, INTERACTIONS, now_ms) for part in self._parts[slot].values()])
+                )
+        best = best[counts[best] > 0]
+        return best, counts[best].astype(np.float32)
 
     def rows(self, item_id_of: Callable[[int], str]) -> dict[str, Activity]:
         """Return all rows of `ITEM_ACTIVITY`."""
@@ -74,10 +81,5 @@ class Trends:
             for partition, part in parts.items()
         }
 
-    def _count(self, slot: int, now_ms: int) -> list[int]:
-        """Return the item's interactions in each window before now."""
-        counts = [0] * len(WINDOWS)
-        for part in self._parts[slot].values():
-            for name, by_type in windows(part, now_ms).items():
-                counts[_COLUMN[name]] += sum(n for kind, n in by_type.items() if kind in INTERACTIONS)
-        return counts
+    def _put(self, slot: int, windows: tuple[Standing, ...]) -> None:
+        self._counts[slot], self._stay_until[slot], self._end_at[slot] = zip(*windows, strict=True)

@@ -18,6 +18,7 @@ from online_models.replica import Replica
 from online_models.reranking.exploration import Arms
 from online_models.reranking.rerank import Exploration as Trying
 from online_models.reranking.rerank import LabelCap, Share, rerank
+from online_models.shortlist import hints
 from online_models.sources import Alike, Content, Exploration, Nearest, gather
 from online_models.users.view import UserView
 from online_models.versions.trees import LEAF, TreeScorer, packed
@@ -87,6 +88,7 @@ def _take_up(learner: Learner) -> None:
     found = gather(context)
     features = replica.features(context, found.slots)
     replica.ranking.score(features)
+    hints(context, found.slots)
     stump = TreeScorer(inputs.N_INPUTS).load(packed(inputs.NAMES, 0, [0], _STUMP), inputs.NAMES)
     stump.predict_many(features)
     stump.contributions(features, features[0])

@@ -85,10 +85,10 @@ class Context:
         self.columns.workspace.bar_all_but(allowed)
         self._among = allowed
 
-    @property
-    def is_filtered(self) -> bool:
-        """Whether only some items are allowed."""
-        return self._among is not None
+    def allowed(self) -> Slots:
+        """Return all items that are not kept out, lowest slot first."""
+        self._check()
+        return self.columns.workspace.allowed(self.columns.n_slots)
 
     def covisited(self, k: int) -> Slots:
         """Return the allowed items with the highest evidence of all newest steps."""
@@ -140,10 +140,11 @@ class Context:
         over all, and begins elsewhere each second. Of what a filter keeps, it returns all.
         """
         self._check()
-        if self._among is not None:
-            return self._few_of_filtered(below)
+        columns, work = self.columns, self.columns.workspace
+        if (below, n_sampled) not in self._little_known and self._among is not None:
+            allowed = self.allowed()
+            self._little_known[below, n_sampled] = allowed[columns.items.n_events[allowed] < below]
         if (below, n_sampled) not in self._little_known:
-            columns, work = self.columns, self.columns.workspace
             n_slots = columns.n_slots
             n = little_known(
                 int(self.t) * _PRIME % n_slots if n_slots > n_sampled else 0,
@@ -157,11 +158,6 @@ class Context:
             )
             self._little_known[below, n_sampled] = work.found[:n].copy()
         return self._little_known[below, n_sampled]
-
-    def _few_of_filtered(self, below: int) -> Slots:
-        columns, work = self.columns, self.columns.workspace
-        wanted = (columns.items.n_events[: columns.n_slots] < below) & (work.barred[: columns.n_slots] < self._tick)
-        return np.flatnonzero(wanted).astype(np.int32)
 
     def drawn(self, slots: Slots, k: int) -> Slots:
         """Return k of the items at random: others each millisecond."""

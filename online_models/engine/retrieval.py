@@ -195,9 +195,17 @@ class Workspace:
         """Return False where no request may get an item."""
         return np.asarray(self.barred[slots] != NEVER)
 
+    def admitted(self, n_slots: int) -> NDArray[np.bool_]:
+        """Return `admits` of the first slots."""
+        return np.asarray(self.barred[:n_slots] != NEVER)
+
     def allows(self, slots: Slots) -> NDArray[np.bool_]:
         """Return False where the newest request may not get an item."""
         return np.asarray(self.barred[slots] < self.tick)
+
+    def allowed(self, n_slots: int) -> Slots:
+        """Return those of the first slots that the newest request may get."""
+        return np.flatnonzero(self.barred[:n_slots] < self.tick).astype(np.int32)
 
     def best(self, scores: NDArray[np.float32], items: Slots, n: int, wanted: int) -> Slots:
         """Return the allowed ones with the highest positive scores among the first `n`, best first.

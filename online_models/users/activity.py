@@ -7,9 +7,10 @@ ones. Which events a window holds depends on their times alone, not on the order
 A pane's key in `Activity.panes` is its start in epoch seconds, a multiple of 30, plus the window's index.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from sys import intern
+from typing import NamedTuple
 
 from state.records import Activity
 
@@ -26,6 +27,7 @@ _LEVELS = tuple((index, int(PANE_WIDTHS[name].total_seconds()), _SPANS_S[index])
 _FINEST_S = 30
 _END_S = tuple(span - index for index, span in enumerate(_SPANS_S))
 """By window, what is to be added to a pane's key for the second from which the window does not hold it any more."""
+NEVER = 1 << 62
 
 
 def add(activity: Activity, event_type: str, ts: int, stream_ts: int) -> None:
@@ -78,12 +80,43 @@ def windows(activity: Activity, stream_ts: int) -> dict[str, dict[str, int]]:
     return dict(zip(_NAMES, sums, strict=True))
 
 
-def held(activity: Activity) -> tuple[int, ...]:
-    """Return how many events the panes of each of `WINDOWS` hold: at least what `windows` gives at any later time."""
-    sums = [0] * len(_NAMES)
+class Standing(NamedTuple):
+    """What one window holds of something, and for how long."""
+
+    n_events: int
+    stays_until: int
+    """Stream time (epoch s) from which it holds fewer; `NEVER` when there is nothing that it can lose."""
+    ends_at: int
+    """Stream time (epoch s) from which it holds nothing."""
+
+
+def standings(activity: Activity, event_types: Collection[str], stream_ts: int = 0) -> tuple[Standing, ...]:
+    """Return what each of `WINDOWS` holds of some event types at stream time `stream_ts` (epoch ms).
+
+    By default all that the panes hold: that is true until a window loses the first of them.
+    """
+    stream_s = stream_ts // 1000
+    found = [(0, NEVER, 0)] * len(_NAMES)
     for key, pane in activity.panes.items():
-        sums[key % _FINEST_S] += sum(pane.values())
-    return tuple(sums)
+        index = key % _FINEST_S
+        end = key + _END_S[index]
+        if end > stream_s and (n := sum([n for event_type, n in pane.items() if event_type in event_types])):
+            total, first, last = found[index]
+            found[index] = total + n, min(first, end), max(last, end)
+    return tuple(Standing(*of_window) for of_window in found)
+
+
+def together(parts: Iterable[tuple[Standing, ...]]) -> tuple[Standing, ...]:
+    """Return the standings of something whose events were counted apart."""
+    windows = list(zip(*parts, strict=True)) or [()] * len(_NAMES)
+    return tuple(
+        Standing(
+            sum(part.n_events for part in of_window),
+            min((part.stays_until for part in of_window), default=NEVER),
+            max((part.ends_at for part in of_window), default=0),
+        )
+        for of_window in windows
+    )
 
 
 def merge(parts: Iterable[Activity]) -> Activity:

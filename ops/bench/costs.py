@@ -47,8 +47,9 @@ def measure(
     """
     empty = _Sizes(settings)
     summary = Summary()
+    replay(settings, dataset, Plan(limit=limit, part="catalogue"), summary, console)
     with ProcessCosts(pids) as of_events:
-        replay(settings, dataset, Plan(limit=limit), summary, console)
+        replay(settings, dataset, Plan(limit=limit, part="events"), summary, console)
         everything_caught_up(settings, _CATCH_UP)
     full = _Sizes(settings)
     n_users, n_examples = _n_users(settings), _n_messages(settings, EXAMPLES)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from dataclasses import replace
 
 import confluent_kafka
 import msgspec
@@ -31,6 +32,8 @@ def measure(
 ) -> Report:
     """Replay into an empty system and wait until every flow has taken in everything.
 
+    What is measured are the events: they are sent, as by `freshet replay`, when the flows have the catalogue.
+
     Parameters
     ----------
     pids
@@ -42,8 +45,9 @@ def measure(
         As the replay and the comparison of counts do.
     """
     summary = Summary()
+    replay(settings, dataset, replace(plan, part="catalogue"), summary, console)
     with ProcessCosts(pids) as costs:
-        replay(settings, dataset, plan, summary, console)
+        replay(settings, dataset, replace(plan, part="events"), summary, console)
     verdict = asyncio.run(compare(address(settings), *expected_counts(dataset, plan.limit)))
     total_s = summary.wall_s + max(summary.caught_up_s.values())
     ceiling = consume_and_decode(settings)
@@ -65,6 +69,7 @@ def measure(
             note="; ".join(f"{d.entity}: {d.got}, not {d.expected}" for d in verdict.examples),
         ),
         Figure("produced", summary.sent / summary.wall_s, "events/s"),
+        Figure("the catalogue before them", summary.items / summary.catalogue_s, "items/s", note=f"{summary.items:,}"),
     ]
     for flow, seconds in summary.caught_up_s.items():
         figures.append(Figure(f"{flow} has it all after", summary.wall_s + seconds, "s"))

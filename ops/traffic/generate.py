@@ -120,6 +120,7 @@ def _simulated_history(
             sender.item(item)
         sender.flush()
         bar.update(task, completed=world.n_items)
+        catch_up(settings, bar, halt, _CATCH_UP_S)  # each event finds its item in the catalogue
         task = bar.add_task("history (simulated)", total=n_events, rate="")
         for n, event in enumerate(world.history(n_events, until_ms=now_ms()), 1):
             if halt.is_set():

@@ -42,8 +42,8 @@ class Plan:
     shuffle_window: timedelta = timedelta()
     seed: int = 0
     http: bool = False
-    part: Literal["all", "history", "live"] = "all"
-    """Only what comes before the live part, or only that."""
+    part: Literal["all", "catalogue", "events", "history", "live"] = "all"
+    """`history`: the catalogue and what comes before the live part; `live`: only that; `events`: both, no catalogue."""
 
     def places(self, n_logged: int) -> tuple[int, int, int]:
         """Return where in the time order of a log this plan starts, where its live part does, and where it ends."""
@@ -58,6 +58,8 @@ class Summary:
     """What a replay has done; filled while it goes, so that an interrupted one can tell too."""
 
     items: int = 0
+    catalogue_s: float = 0.0
+    """Seconds that the catalogue took, until the flows had it where they were waited for."""
     sent: int = 0
     duplicates: int = 0
     wall_s: float = 0.0
@@ -97,8 +99,9 @@ def replay(
 ) -> None:
     """Play a data set and fill `summary`, with a progress bar where there is a console.
 
-    `stop` being set ends it cleanly, as Ctrl-C does, which is raised on. `catch_up_s` is how long to wait for the flows
-    afterwards, None for not at all.
+    The first event is sent when the flows have the catalogue, so that each finds its item there, as it does when state
+    is rebuilt from the log. `stop` being set ends it cleanly, as Ctrl-C does, which is raised on. `catch_up_s` is how
+    long to wait for the flows, after the catalogue and at the end; None for not at all.
 
     Raises
     ------
@@ -110,9 +113,15 @@ def replay(
     halt = stop or threading.Event()
     sender = HttpSender(address(settings)) if plan.http else KafkaSender(settings)
     with progress_bar(console) as bar, sender:
-        if plan.part != "live":
+        if plan.part not in ("events", "live"):
+            started = time.perf_counter()
             _send_catalogue(dataset, sender, bar, halt, summary)
             sender.flush()
+            if catch_up_s is not None and not halt.is_set():
+                catch_up(settings, bar, halt, catch_up_s)
+            summary.catalogue_s = time.perf_counter() - started
+        if plan.part == "catalogue":
+            return
         started = time.perf_counter()
         try:
             _send_events(dataset, plan, sender, bar, halt, summary)

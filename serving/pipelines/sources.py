@@ -9,6 +9,7 @@ from online_models import sources
 from online_models.arrays import Slots
 from online_models.catalogue.expressions import Labels
 from online_models.catalogue.text_index import MAX_TERMS, TextIndex
+from online_models.shortlist import shortlist
 from serving.pipelines.slate import Slate
 
 _PER_PLACE = 3
@@ -46,18 +47,15 @@ class Model:
 
 
 class Popular:
-    """The most popular items; of those that a filter asks for if there is one, which beside `Matching` are none."""
+    """The most popular items; of those that a filter asks for if there is one."""
 
     name = "popular"
 
-    def __init__(self, k: int = 500, half_life: str = "8d", beside_matching: bool = False) -> None:
+    def __init__(self, k: int = 500, half_life: str = "8d") -> None:
         self._k = k
         self._half_life = half_life
-        self._beside_matching = beside_matching
 
     def retrieve(self, slate: Slate) -> Slots | None:
-        if self._beside_matching and slate.wanted is not None:
-            return None
         where = slate.allowed()
         return slate.replica.popular_slots(self._k + _n_to_drop(slate), slate.now_ms, self._half_life, where)
 
@@ -99,18 +97,21 @@ class Trending:
 
 
 class Matching:
-    """All items that a filter asks for, most popular first: so that a narrow filter still fills the list (R3)."""
+    """What a filter asks for: so that a narrow filter still fills the list, and a wide one leaves out nothing that the
+    ranker would like best (R3).
+    """
 
     name = "matching"
 
-    def __init__(self, k: int = 1500) -> None:
+    def __init__(self, k: int = 3000) -> None:
         self._k = k
 
     def retrieve(self, slate: Slate) -> Slots | None:
         if slate.wanted is None:
             return None
-        where = slate.allowed()
-        return slate.replica.popular_slots(self._k + _n_to_drop(slate), slate.now_ms, where=where)
+        assert slate.context is not None
+        ranking = slate.ranking or slate.replica.ranking
+        return shortlist(slate.context, ranking.score, slate.context.allowed(), self._k)
 
 
 class Pinned:

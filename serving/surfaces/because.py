@@ -39,7 +39,7 @@ def because(parts: Parts) -> Pipeline:
             Model(Nearest()),
             Model(Alike()),
             Matching(),
-            Popular(k=100, beside_matching=True),
+            Popular(k=100),
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         HydrateUser(),

@@ -52,7 +52,7 @@ def home(parts: Parts) -> Pipeline:
             Model(Content(k=20)),
             Model(Exploration(k=20)),
             PopularHere(),
-            Popular(k=PER_SOURCE, beside_matching=True),
+            Popular(k=PER_SOURCE),
             lists=parts.lists,
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),

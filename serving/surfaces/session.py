@@ -36,7 +36,7 @@ def session(parts: Parts) -> Pipeline:
             Model(Content(k=20)),
             Model(Exploration(k=20)),
             PopularHere(),
-            Popular(k=PER_SOURCE, beside_matching=True),
+            Popular(k=PER_SOURCE),
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),

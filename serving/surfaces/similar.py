@@ -36,7 +36,7 @@ def similar(parts: Parts) -> Pipeline:
             Model(Nearest()),
             Model(Alike()),
             Matching(),
-            Popular(k=100, beside_matching=True),
+            Popular(k=100),
         ),
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),

@@ -89,6 +89,14 @@ def test_duplicates_are_counted_and_have_the_same_ids(settings: Settings, datase
     assert 0.15 * N_EVENTS < summary.duplicates < 0.25 * N_EVENTS
 
 
+def test_no_event_is_sent_before_the_flows_have_the_catalogue(settings: Settings, dataset: Dataset) -> None:
+    """R23: here they never have it, as none runs."""
+    summary = Summary()
+    with pytest.raises(NotCaughtUpError, match="53 records of items behind"):
+        replay(settings, dataset, Plan(), summary, catch_up_s=0.3)
+    assert (summary.items, summary.sent) == (53, 0)
+
+
 def test_a_stopped_replay_tells_what_was_done(settings: Settings, dataset: Dataset) -> None:
     stop = threading.Event()
     stop.set()
@@ -138,7 +146,7 @@ def test_an_empty_system_is_caught_up(settings: Settings, make_settings: Callabl
 
 def test_ctrl_c_ends_cleanly_with_what_was_sent(settings: Settings, dataset: Dataset) -> None:
     """The live part of this log would take minutes."""
-    argv = [sys.executable, "-m", "ops", "replay", "--data", str(dataset.folder), "--speed", "1"]
+    argv = [sys.executable, "-m", "ops", "replay", "--data", str(dataset.folder), "--speed", "1", "--no-wait"]
     process = subprocess.Popen(
         argv, env=environment(settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -92,11 +92,28 @@ def test_an_event_is_in_the_windows_that_reach_back_to_it(age: int, names: set[s
     assert {name for name, counts in activity.windows(folded, now_ms).items() if counts} == names
 
 
-def test_panes_hold_at_least_what_the_windows_count() -> None:
-    found = Activity()
-    for n in range(50):
-        activity.add(found, "click", 1_700_000_000_000 + n * 60_000, 1_700_000_000_000 + n * 60_000)
-    counts = activity.windows(found, 1_700_000_000_000 + 49 * 60_000)
-    assert all(
-        held >= counts[name].get("click", 0) > 0 for name, held in zip(WINDOWS, activity.held(found), strict=True)
-    )
+@given(streams, st.integers(0, 24 * 3600 * 1000), st.integers(1, 3))
+def test_what_windows_hold_stays_until_the_time_that_is_told(
+    events: list[tuple[str, int]], later_ms: int, n_parts: int
+) -> None:
+    """R2: so that windows need not be summed for each list."""
+    wanted = {"click", "like"}
+    stream_ts = max(ts for _, ts in events)
+    whole, parts = Activity(), [Activity() for _ in range(n_parts)]
+    for index, (event_type, ts) in enumerate(events):
+        activity.add(whole, event_type, ts, stream_ts)
+        activity.add(parts[index % n_parts], event_type, ts, stream_ts)
+
+    def held(name: str, now_ms: int) -> int:
+        return sum(n for event_type, n in activity.windows(whole, now_ms)[name].items() if event_type in wanted)
+
+    now_ms = stream_ts + later_ms
+    found = activity.together([activity.standings(part, wanted, now_ms) for part in parts])
+    for name, (n_events, stays_until, ends_at) in zip(WINDOWS, found, strict=True):
+        assert held(name, now_ms) == n_events
+        if n_events:
+            assert now_ms // 1000 < stays_until <= ends_at
+            assert held(name, 1000 * stays_until - 1) == n_events > held(name, 1000 * stays_until)
+            assert held(name, 1000 * ends_at - 1) > 0 == held(name, 1000 * ends_at)
+        else:
+            assert (stays_until, ends_at) == (activity.NEVER, 0)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from online_models import trends
 from online_models.catalogue.expressions import parse
 from online_models.engine import inputs
 from online_models.learning import rows
@@ -217,28 +218,63 @@ def test_popular_is_full_whenever_enough_items_match(system: System) -> None:
 
 
 def test_trending_equals_a_count_of_all_items() -> None:
-    """R2: with stale counts, several partitions and items that are left out."""
+    """R2: at any moment, also when panes have ended since the rows were written; with several partitions, items that
+    are left out, and rows that come in between or go.
+    """
     rng = np.random.default_rng(3)
     parts: dict[str, Activity] = {}
-    for ts in np.sort(START_MS + rng.integers(0, 2 * 86_400_000, 3000)).tolist():
-        field = activity_field(int(rng.integers(3)), f"m{int(rng.exponential(20))}")
-        activity.add(parts.setdefault(field, Activity()), str(rng.choice(["click", "impression"])), ts, ts)
     replica = Replica()
-    names = {field.partition(":")[2] for field in parts}
-    replica.apply({CATALOGUE: {name: Item(item_id=name) for name in names}, ITEM_ACTIVITY: parts})
+    names = [f"m{n}" for n in range(60)]
+    replica.apply({CATALOGUE: {name: Item(item_id=name) for name in names}})
     mask = np.ones(replica.n_slots, dtype=np.bool_)
     mask[::3] = False
-    for window in ("1d", "1h", "5m"):
-        for now_ms in (START_MS + 2 * 86_400_000, START_MS + 2 * 86_400_000 + 1_800_000):
-            counts = {
-                slot: activity.windows(replica.activity(slot), now_ms)[window].get("click", 0)
-                for slot in range(len(names))
-                if mask[slot]
-            }
-            expected = sorted((slot for slot in counts if counts[slot]), key=lambda slot: (-counts[slot], slot))[:7]
-            slots, found = replica.trending(7, window, now_ms, mask)
-            assert slots.tolist() == expected
-            assert found.tolist() == [counts[slot] for slot in expected]
+    now_ms = START_MS
+    for pause_s in (1, 20, 30, 100, 300, 1000, 3600, 7200, 40_000, 86_400, 30, 300, 90_000, 1, 30):
+        changed: dict[str, Activity | None] = {}
+        for ts in (now_ms + np.sort(rng.integers(0, 1000 * pause_s, 150))).tolist():
+            field = activity_field(int(rng.integers(3)), f"m{int(min(rng.exponential(20), 59))}")
+            changed[field] = part = parts.setdefault(field, Activity())
+            activity.add(part, str(rng.choice(["click", "like", "impression"])), ts, ts)
+        now_ms += 1000 * pause_s
+        gone = str(rng.choice(list(parts)))
+        del parts[gone]
+        replica.apply({ITEM_ACTIVITY: changed | {gone: None}})
+        for later_ms in (0, 30_000, 1_800_000):
+            now_ms += later_ms
+            for window in ("1d", "1h", "5m"):
+                held = {
+                    slot: activity.windows(replica.activity(slot), now_ms)[window]
+                    for slot in np.flatnonzero(mask).tolist()
+                }
+                counts = {slot: of.get("click", 0) + of.get("like", 0) for slot, of in held.items()}
+                expected = sorted((slot for slot in counts if counts[slot]), key=lambda slot: (-counts[slot], slot))[:7]
+                slots, found = replica.trending(7, window, now_ms, mask)
+                assert slots.tolist() == expected
+                assert found.tolist() == [counts[slot] for slot in expected]
+
+
+def test_trending_counts_an_item_again_only_when_it_has_lost_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R2: lists over many items stay fast."""
+    counted: list[int] = []
+
+    def counting(part: Activity, event_types: frozenset[str], stream_ts: int = 0) -> tuple[activity.Standing, ...]:
+        counted.append(stream_ts)
+        return activity.standings(part, event_types, stream_ts)
+
+    monkeypatch.setattr(trends, "standings", counting)
+    minute = START_MS // 60_000 * 60_000
+    panes = {"early": {minute // 1000 - 240: {"click": 5}, minute // 1000: {"click": 1}}}
+    panes |= {"late": {minute // 1000: {"click": 2}}}
+    rows = {activity_field(0, name): Activity({}, of_item) for name, of_item in panes.items()}
+    replica = Replica()
+    replica.apply({CATALOGUE: {name: Item(item_id=name) for name in panes}, ITEM_ACTIVITY: rows})
+    counted.clear()
+    for now_ms, n_counted in ((minute, 0), (minute + 59_000, 0), (minute + 60_000, 1), (minute + 61_000, 0)):
+        replica.trending(2, "5m", now_ms)
+        assert counted == [now_ms] * n_counted
+        counted.clear()
+    assert not len(replica.trending(2, "5m", minute + 300_000)[0])
+    assert not counted
 
 
 def test_a_ranker_of_other_features_is_not_taken_over(system: System) -> None:

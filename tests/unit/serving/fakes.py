@@ -20,7 +20,8 @@ Scored = tuple[Any, Any]
 class FakeContext:
     """Remembers which items it was asked to keep out."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_items: int) -> None:
+        self.n_items = n_items
         self.barred: set[int] = set()
 
     def bar(self, slots: Any) -> None:
@@ -28,6 +29,9 @@ class FakeContext:
 
     def bar_all_but(self, allowed: Any) -> None:
         self.barred.update(np.flatnonzero(~allowed).tolist())
+
+    def allowed(self) -> Any:
+        return np.array([slot for slot in range(self.n_items) if slot not in self.barred], np.int32)
 
 
 class FakeColumns:
@@ -104,7 +108,7 @@ class FakeReplica:
 
     def context(self, view: Any, repeats: bool = False) -> Any:
         self._fail("context")
-        return FakeContext()
+        return FakeContext(self.n_items)
 
     def popular(self, k: int, now_ms: int, half_life: str = "8d", where: Any = None) -> Scored:
         slots = np.arange(self.n_items, dtype=np.int32)

@@ -155,6 +155,7 @@ def test_a_narrow_filter_gets_all_its_items() -> None:
     Drop(Wanted()).run(slate)
     Score().run(slate)
     assert sorted(item_ids(slate)) == sorted(f"i{n}" for n in range(990, 1000))
+    assert not slate.degraded
     assert np.isfinite(slate.candidates.scores).all()
 
 
