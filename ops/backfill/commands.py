@@ -1,12 +1,12 @@
 """The `freshet backfill` command."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from ops.admin import Json, Note, Url
+from ops.giving_way import give_way
 from ops.one_core import use_one_core
 from ops.tables import print_whole
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from state.settings import Settings
 
 _INTERRUPTED = 130
-_NICE = 10
 _HELP = """
 Learn a ranker from the log, apart from what is live, judge it, and register it.
 
 It learns by the code of the live learner, in a process of its own, and writes nothing but the registry unless it is to
 take over. The last part of the log is held out: each list is judged before it is learned, beside what the live model
-thought of it. An interrupted run goes on where it was when it is started again with the same options.
+thought of it. An interrupted run goes on where it was when it is started again with the same options. It has one
+processor, and by default only what nothing else on the machine wants.
 
 Examples:
 
@@ -68,6 +68,9 @@ def backfill(
         bool,
         typer.Option("--take-over", help="Let the live learner go on from it, unless it is worse than what ranks."),
     ] = False,
+    gives_way: Annotated[
+        bool, typer.Option("--give-way/--full-speed", help="Whether all else that runs on this machine goes first.")
+    ] = True,
     restart: Annotated[bool, typer.Option(help="Begin again, whatever an interrupted run has kept.")] = False,
     note: Note = "",
     as_json: Json = False,
@@ -75,6 +78,8 @@ def backfill(
 ) -> None:
     """Learn, judge, register."""
     use_one_core()
+    if gives_way:
+        give_way()
     if source not in ("lake", "kafka"):
         raise typer.BadParameter(f"expected lake or kafka, got {source!r}", param_hint="--from")
     from online_models.versions.revision import revision
@@ -97,7 +102,6 @@ def backfill(
     folder = folder_of(settings)
     if restart:
         forget(request, folder)
-    os.nice(_NICE)  # what is live goes first
     if on_drift:
         note = "; ".join(part for part in (_awaited(settings, rest), note) if part)
     training, artifact = _learned(request, settings, folder, note, as_json)

@@ -18,9 +18,7 @@ ROTATION_S = 3600
 """`rotation_time` where none is given."""
 Date = Annotated[
     str,
-    Meta(
-        pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$", examples=["1990", "1990-06", "1990-06-15"]
-    ),
+    Meta(pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$", examples=["1990", "1990-06", "1990-06-15"]),
 ]
 Q = TypeVar("Q", bound=Struct)
 

@@ -75,7 +75,7 @@ def n_rows(settings: Settings) -> int:
 
 def backfill(settings: Settings, source: str) -> Any:
     """Return the manifest of what was learned, in a process of its own: it lowers its priority."""
-    argv = [sys.executable, "-m", "ops", "backfill", "--json", "--from", source]
+    argv = [sys.executable, "-m", "ops", "backfill", "--full-speed", "--json", "--from", source]
     done = subprocess.run(argv, env=environment(settings), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["manifest"]

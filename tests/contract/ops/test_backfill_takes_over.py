@@ -38,7 +38,7 @@ def test_the_learner_goes_on_from_it(make_settings: MakeSettings, run_process: R
     fill(settings, part)
     with run_process("flows.learn", settings) as process:
         process.wait_until(lambda: position(settings) >= 150, _WAIT)
-        argv = [sys.executable, "-m", "ops", "backfill", "--from", "kafka", "--take-over", "--force"]
+        argv = [sys.executable, "-m", "ops", "backfill", "--full-speed", "--from", "kafka", "--take-over", "--force"]
         done = subprocess.run(argv, env=environment(settings), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "the live learner goes on from it" in done.stderr
