@@ -17,7 +17,7 @@ from online_models.learning.learner import Learner
 from online_models.replica import Replica
 from online_models.reranking.exploration import Arms
 from online_models.reranking.rerank import Exploration as Trying
-from online_models.reranking.rerank import LabelCap, Share, rerank
+from online_models.reranking.rerank import LabelCap, Share, likeness, rerank
 from online_models.shortlist import hints
 from online_models.sources import Alike, Content, Exploration, Nearest, gather
 from online_models.users.view import UserView
@@ -99,6 +99,7 @@ def _take_up(learner: Learner) -> None:
 def _rerank(replica: Replica, slots: Slots) -> None:
     labels = replica.columns.catalogue.genres[slots]
     slates.diversity(labels)
+    likeness(replica.vectors(slots), labels, 1)
     arms, trials = np.arange(len(slots), dtype=np.int32), np.zeros(len(slots))
     for diversity in (0.0, 0.5):
         rerank(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.reranking.exploration import N_RATES, Arms
-from online_models.reranking.places import fill_places
+from online_models.reranking.places import compare_all, fill_places
 
 NEVER_DUPLICATE = 2.0
 """A cosine that no two vectors reach: nothing counts as a duplicate."""
@@ -148,6 +148,18 @@ def rerank(
         vectors, bits, table, columns, of_caps, members, wanted, pinned, reserved,
     )  # fmt: skip
     return Reranked(order, n_wanted, relaxed, propensities, explored)
+
+
+def likeness(vectors: NDArray[np.float32], labels: NDArray[np.int32], n: int) -> NDArray[np.float32]:
+    """Return the highest similarity of each of the first n items to one of those behind them, shape (n,), 0 to 1.
+
+    Similarity, `vectors` and `labels` are those of `rerank`.
+    """
+    bits = bits_of(labels, len(labels))
+    closest, alike = np.full(n, -1.0, np.float32), np.zeros(n, np.float32)
+    for other in range(n, len(vectors)):
+        compare_all(other, vectors, bits, closest, alike)
+    return alike
 
 
 def relevance_of(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -87,6 +87,12 @@ def disliked(profile: UserProfile) -> set[str]:
     return _with_feedback(profile, "dislike")
 
 
+def newest_disliked(profile: UserProfile) -> list[str]:
+    """Return `disliked`, newest first."""
+    times = profile.feedback_ts
+    return sorted(disliked(profile), key=lambda item_id: (-times[item_id].get("dislike", _NEVER), item_id))
+
+
 def saved(profile: UserProfile) -> set[str]:
     """Return the items with a standing save."""
     return _with_feedback(profile, "save")

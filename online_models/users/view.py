@@ -1,6 +1,6 @@
 """What the models see of a user at one moment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -25,11 +25,14 @@ class UserView:
     """Genre -> weight from onboarding and long-term affinity: the taste of a user without steps."""
 
     @classmethod
-    def of(cls, profile: UserProfile | None, now_ms: int) -> Self:
-        """Build from a profile that contains the overlay; None is an unknown user."""
+    def of(cls, profile: UserProfile | None, now_ms: int, without: Collection[str] = ()) -> Self:
+        """Build from a profile that contains the overlay; None is an unknown user.
+
+        `without`: items whose steps do not count. What was disliked tells nothing of what somebody would take next.
+        """
         if profile is None:
             return cls(now_ms)
-        steps = [step for step in profile.recent if step.type in _STEPS]
+        steps = [step for step in profile.recent if step.type in _STEPS and step.item_id not in without]
         return cls(
             now_ms=now_ms,
             items=[step.item_id for step in steps],

@@ -83,8 +83,12 @@ async def post_click(client: Client, user_id: str, item_id: str) -> None:
 
 async def hide(client: Client, user_id: str, item_id: str) -> None:
     """Hide an item. Raise `BenchError` when it is not accepted."""
-    body = _encode({"item_id": item_id, "type": "hide"})
-    _accepted(await client.post(f"/v1/users/{user_id}/feedback", body), f"feedback of {user_id}")
+    await post_feedback(client, user_id, {"item_id": item_id, "type": "hide"})
+
+
+async def post_feedback(client: Client, user_id: str, feedback: dict[str, object]) -> None:
+    """Post feedback of a user. Raise `BenchError` when it is not accepted."""
+    _accepted(await client.post(f"/v1/users/{user_id}/feedback", _encode(feedback)), f"feedback of {user_id}")
 
 
 def _listed(answer: Answer, what: str) -> Listed:

@@ -6,6 +6,7 @@ import uuid
 from ops.bench import faults as faults_bench
 from ops.bench import feedback as feedback_bench
 from ops.bench import live as live_bench
+from ops.bench import opinions as opinions_bench
 from ops.bench.pausing import LAG_S, frozen, lagging
 from ops.bench.report import Figure, Report
 from ops.bench.serving import known_users
@@ -15,6 +16,7 @@ from ops.stack.status import address
 from state.settings import Settings
 
 _N_USERS = 500
+_N_JUDGES = 200
 _CATCH_UP_S = 120.0
 
 
@@ -24,11 +26,15 @@ def faults(settings: Settings, seconds: float) -> Report:
 
 
 def feedback(settings: Settings, n: int) -> Report:
-    """Measure `n` pairs of a post and a read with the flows running, late and stopped. Raise `BenchError`."""
+    """Measure `n` pairs of a post and a read with the flows running, late and stopped, and what opinions do to lists.
+
+    Raise `BenchError`.
+    """
 
     def measured(what: str) -> list[Figure]:
         return asyncio.run(feedback_bench.measure(address(settings), n, uuid.uuid4().hex[:8], what))
 
+    moved = asyncio.run(opinions_bench.measure(address(settings), known_users(settings, _N_JUDGES)))
     running = measured("running")
     with lagging(lambda: running_flows(settings).values()):
         late = measured(f"late by up to {LAG_S:.0f} s")
@@ -36,7 +42,7 @@ def feedback(settings: Settings, n: int) -> Report:
     with frozen(flow_pids(settings).values()):
         stopped = measured("stopped")
     wait_until_caught_up(settings, _CATCH_UP_S)
-    return feedback_bench.report(running, late, stopped)
+    return feedback_bench.report(moved, running, late, stopped)
 
 
 def live(settings: Settings, connections: int, changes: int, rate: float) -> Report:

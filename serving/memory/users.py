@@ -32,6 +32,8 @@ class KnownUser:
     hidden: frozenset[str]
     n_pending: int = 0
     from_redis: bool = True
+    disliked: Sequence[str] = ()
+    """Newest first."""
 
 
 class Users:
@@ -121,7 +123,8 @@ class Users:
             # An event that a client sends twice is applied once, and nothing takes the second out of the overlay.
             if not profiles.contains(profile, event):
                 profiles.apply_event(profile, event, self._genres(event))
-        return KnownUser(user_id, profile, frozenset(profiles.hidden(profile)), len(pending))
+        hidden, disliked = frozenset(profiles.hidden(profile)), profiles.newest_disliked(profile)
+        return KnownUser(user_id, profile, hidden, len(pending), disliked=disliked)
 
     def _genres(self, event: CleanEvent) -> Sequence[str]:
         if event.type != "onboarding":

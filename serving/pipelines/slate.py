@@ -179,6 +179,10 @@ class Slate:
         """Return the slots of what the user has hidden."""
         return self._slots("hidden", () if self.user is None else self.user.hidden)
 
+    def disliked(self, n: int) -> Slots:
+        """Return the slots of the n items that the user has disliked last."""
+        return self._slots("disliked", () if self.user is None else self.user.disliked[:n])
+
     def excluded(self) -> Slots:
         """Return the slots of what the request excludes."""
         return self._slots("excluded", self.query.exclude)

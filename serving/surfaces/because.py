@@ -7,6 +7,7 @@ from serving.pipelines.sources import Matching, Model, Pinned, Popular, Promoted
 from serving.pipelines.stages import (
     Adjust,
     Boost,
+    Dislikes,
     Drop,
     Hydrate,
     HydrateUser,
@@ -44,6 +45,7 @@ def because(parts: Parts) -> Pipeline:
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         HydrateUser(),
         Score(),
+        Dislikes(),
         Adjust(),
         Boost(),
         Rank(),

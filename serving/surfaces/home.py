@@ -17,6 +17,7 @@ from serving.pipelines.sources import (
 from serving.pipelines.stages import (
     Adjust,
     Boost,
+    Dislikes,
     Drop,
     Hydrate,
     InContext,
@@ -58,6 +59,7 @@ def home(parts: Parts) -> Pipeline:
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(parts.lists),
         InContext(),
+        Dislikes(),
         Adjust(),
         Boost(),
         Rank(),

@@ -14,7 +14,19 @@ from serving.pipelines.sources import (
     PopularHere,
     Promoted,
 )
-from serving.pipelines.stages import Adjust, Boost, Drop, Hydrate, InContext, Rank, Rerank, Retrieve, Score, Select
+from serving.pipelines.stages import (
+    Adjust,
+    Boost,
+    Dislikes,
+    Drop,
+    Hydrate,
+    InContext,
+    Rank,
+    Rerank,
+    Retrieve,
+    Score,
+    Select,
+)
 from serving.surfaces.parts import Parts
 
 
@@ -41,6 +53,7 @@ def session(parts: Parts) -> Pipeline:
         Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
         Score(),
         InContext(),
+        Dislikes(),
         Adjust(),
         Boost(),
         Rank(),

@@ -1,7 +1,7 @@
 """The stages that surfaces are declared from, in the order in which a pipeline has them."""
 
 from serving.pipelines.ladder import MAX_SCORED
-from serving.pipelines.stages.adjusting import Adjust, InContext
+from serving.pipelines.stages.adjusting import Adjust, Dislikes, InContext
 from serving.pipelines.stages.candidates import Hydrate, HydrateUser, Retrieve
 from serving.pipelines.stages.dropping import Drop
 from serving.pipelines.stages.ranking import Boost, Rank, Rerank, Select
@@ -13,6 +13,7 @@ __all__ = [
     "Adjust",
     "BlendText",
     "Boost",
+    "Dislikes",
     "Drop",
     "Hydrate",
     "HydrateUser",

@@ -5,9 +5,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.reranking.rerank import likeness
 from serving.contract.answers import RuleEffect
 from serving.contract.queries import ROTATION_S
 from serving.pipelines.slate import Slate
+
+_AVERSION = 3.0
+"""At which a dislike lowers similar items about as far as a like raises them (MovieLens 100k)."""
 
 
 class Adjust:
@@ -54,6 +58,36 @@ class Adjust:
         factors = np.asarray(1.0 - slate.query.rotation * found)
         _tell(slate, "rotation", slots, factors)
         return factors
+
+
+class Dislikes:
+    """What is like something that the user disliked gets a lower score: (1 - similarity) ** 3 of what it had.
+
+    Similarity is what `diversity` goes by.
+    """
+
+    name = "dislikes"
+    deadline_ms = 5.0
+    skippable = True
+
+    def __init__(self, newest: int = 20) -> None:
+        self._newest = newest
+
+    def run(self, slate: Slate) -> None:
+        disliked = slate.disliked(self._newest)
+        candidates = slate.candidates
+        if not len(disliked) or not len(candidates):
+            return
+        slots = np.concatenate([candidates.slots, disliked])
+        genres = slate.replica.columns.catalogue.genres[slots]
+        alike = likeness(slate.replica.vectors(slots), genres, len(candidates)).astype(np.float64)
+        factors = (1.0 - alike) ** _AVERSION
+        slate.notes["lowered"] = int(np.count_nonzero(factors != 1.0))
+        _tell(slate, self.name, candidates.slots, factors)
+        slate.candidates = replace(candidates, scores=candidates.scores * factors)
+
+    def fallback(self, slate: Slate) -> None:
+        """Scores stand as they are."""
 
 
 class InContext:

@@ -60,8 +60,10 @@ class HydrateUser:
 
 
 def _of_user(slate: Slate) -> UserView:
-    profile = None if slate.user is None else slate.user.profile
-    return UserView.of(profile, max(slate.now_ms, 0 if profile is None else profile.last_ts))
+    if slate.user is None or slate.user.profile is None:
+        return UserView(slate.now_ms)
+    profile = slate.user.profile
+    return UserView.of(profile, max(slate.now_ms, profile.last_ts), frozenset(slate.user.disliked))
 
 
 def _unwanted(slate: Slate) -> Iterator[Slots]:

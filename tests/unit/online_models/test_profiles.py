@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from online_models.users import profiles
 from online_models.users.profiles import apply_event, apply_session_event, disliked, hidden, liked, saved, seen
+from online_models.users.view import UserView
 from state.records import CleanEvent, SessionProfile, UserProfile
 
 START = 1_700_000_000_000
@@ -169,3 +170,15 @@ def test_late_step_goes_where_it_belongs_in_a_session() -> None:
     assert [step.item_id for step in session.recent] == ["a", "b", "c"]
     assert (session.first_ts, session.last_ts) == (START + 1, START + 9)
     assert session.activity.counts == {"click": 3}
+
+
+def test_dislikes_stand_newest_first_and_their_items_are_no_steps() -> None:
+    """R5: what was disliked tells nothing of what somebody would take next."""
+    profile = UserProfile()
+    said = [("click", "a"), ("dislike", "b"), ("click", "c"), ("dislike", "c"), ("dislike", "d"), ("undo", "d")]
+    for n, (kind, item) in enumerate(said):
+        apply_event(profile, CleanEvent(f"e{n}", kind, "u", item, 1000 + n), [])
+    assert profiles.newest_disliked(profile) == ["c", "b"]
+    assert list(UserView.of(profile, 2000).items) == ["a", "b", "c", "c", "d"]
+    view = UserView.of(profile, 2000, disliked(profile))
+    assert (list(view.items), view.n_events) == (["a", "d"], 5)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.reranking.rerank import LabelCap, Share, rerank
+from online_models.reranking.rerank import LabelCap, Share, likeness, rerank
 
 
 def plainly(  # noqa: C901 - one statement of everything
@@ -165,3 +165,12 @@ def test_what_gives_way_first_is_the_share_then_the_last_cap_and_at_last_near_du
     # The first place breaks nothing. All others are duplicates over the caps, and the share has its item at the second.
     assert done.order.tolist() == [0, 3, 1, 2]
     assert done.relaxed.tolist() == [3, 3, 2, 1]
+
+
+def test_likeness_is_to_the_most_similar_of_the_others() -> None:
+    """R5: the mean of the cosine, not below 0, and the Jaccard index of the labels."""
+    vectors = np.array([[1, 0], [0, 1], [0, 0], [-1, 0], [1, 0], [0.6, 0.8]], np.float32)
+    labels = np.array([[1, 2], [3, -1], [1, -1], [-1, -1], [1, 2], [-1, -1]], np.int32)
+    found = likeness(vectors, labels, 4)
+    assert found == pytest.approx([1.0, 0.4, 0.25, 0.0])
+    assert likeness(vectors[:2], labels[:2], 2).tolist() == [0.0, 0.0]

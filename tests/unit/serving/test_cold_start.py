@@ -1,6 +1,6 @@
 """Lists of new users and exposure of new items, against the simulator's truth."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
@@ -8,89 +8,47 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from falcon import testing
 
-from online_models.learning import rows
-from online_models.learning.learner import Learner
-from online_models.users.profiles import apply_event
-from ops.traffic.simulator import DEVICES, World, examination, item_id, number, user_id
+from ops.traffic.simulator import DEVICES, examination, item_id, number, user_id
 from serving.pipelines import lists
-from state.entries import CATALOGUE, USER_PROFILE
-from state.records import CleanEvent, Event, UserProfile, Watermark
+from state.entries import CATALOGUE
 from state.store import Changes
+from tests.unit.serving.shop import N_USERS, NOW_MS, opened, world
 from tests.unit.serving.system import System
 
-N_ITEMS, N_USERS, N_EVENTS = 400, 200, 12_000
-NOW_MS = 1_750_000_000_000
 _PLACES = np.array([examination(position) for position in range(10)])
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World(N_ITEMS, N_USERS, seed=4, device_weight=4.0)
-
-
-@pytest.fixture(scope="module")
-def learned(world: World) -> Changes:
-    """All rows after a history in which it mattered on what people looked."""
-    learner, changes = Learner(organic_share=0.0, replay_share=0.0), Changes()
-    for item in world.items():
-        learner.learn_item(item.item_id, item)
-        changes.upsert(CATALOGUE, item.item_id, item)
-    genres = {item.item_id: item.genres for item in world.items()}
-    profiles: defaultdict[str, UserProfile] = defaultdict(UserProfile)
-    events = [_clean(event) for event in world.history(N_EVENTS, NOW_MS)]
-    learner.learn_events(events)
-    rows.write(learner, changes)
-    changes.advance("features", "clean", 0, Watermark(1, NOW_MS, NOW_MS), after=None)
-    for event in events:
-        apply_event(profiles[event.user_id], event, genres[event.item_id or ""])
-    for user, profile in profiles.items():
-        changes.put(USER_PROFILE, user, profile)
-    return changes
-
-
 @pytest.fixture
-async def shop(tmp_path: Path, learned: Changes, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[System]:
+async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[System]:
     ids = (f"request-{n}" for n in count())
     monkeypatch.setattr(lists, "new_request_id", lambda *_: next(ids))  # what is tried out depends on it
-    system = System(tmp_path)
-    system.flows.commit(learned)
-    async with testing.ASGIConductor(system.app) as conductor:
-        system.client = conductor
-        while (await system.call("GET", "/health/ready"))[0] != 200:
-            pass
+    async with opened(tmp_path) as system:
         yield system
 
 
-def _clean(event: Event) -> CleanEvent:
-    return CleanEvent(
-        event.event_id, event.type, event.user_id, event.item_id, event.ts, value=event.value, context=event.context
-    )
-
-
-async def _worth(shop: System, world: World, device: str, told: dict[str, str]) -> float:
+async def _worth(shop: System, device: str, told: dict[str, str]) -> float:
     """Return the mean true click probability of a new user's first ten places on a device, over everybody's taste."""
-    liked = np.mean([world.relevance(user, NOW_MS, device) for user in range(N_USERS)], axis=0)
+    liked = np.mean([world().relevance(user, NOW_MS, device) for user in range(N_USERS)], axis=0)
     listed = await shop.ids(f"new-{device}", limit=10, filter="attributes.simulated=true", **told)
     assert len(listed) == 10
     return float(_PLACES @ liked[[number(i) for i in listed]])
 
 
-async def test_a_new_users_list_is_better_by_what_others_take_on_that_device(shop: System, world: World) -> None:
+async def test_a_new_users_list_is_better_by_what_others_take_on_that_device(shop: System) -> None:
     """R15, R1: contextual popularity, by the true click probabilities of who looks on that device."""
     gains = []
     for device in DEVICES:
-        blind = await _worth(shop, world, device, {})
-        gains.append(await _worth(shop, world, device, {"device": device}) / blind)
+        blind = await _worth(shop, device, {})
+        gains.append(await _worth(shop, device, {"device": device}) / blind)
     assert min(gains) > 1.0
     assert np.mean(gains) > 1.15
 
 
-async def test_new_items_are_shown_within_their_first_minute(shop: System, world: World) -> None:
+async def test_new_items_are_shown_within_their_first_minute(shop: System) -> None:
     """R15, R16: each to several users, at two lists a second with a tenth of the places to try out."""
     originals = {f"new-{n}": number(item_id(7 * n)) for n in range(8)}
-    entries = {item.item_id: item for item in world.items()}
+    entries = {item.item_id: item for item in world().items()}
     added = Changes()
     for new, original in originals.items():
         twin = msgspec.structs.replace(entries[item_id(original)], item_id=new)
@@ -101,7 +59,7 @@ async def test_new_items_are_shown_within_their_first_minute(shop: System, world
     shown: Counter[str] = Counter()
     draw = np.random.default_rng(0)
     for _ in range(120):
-        user = world.draw_user(draw)
+        user = world().draw_user(draw)
         listed = await shop.ids(user_id(user), limit=20, exploration=0.1, filter="attributes.simulated=true")
         shown.update(i for i in listed if i in originals)
     assert set(shown) == set(originals)
