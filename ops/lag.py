@@ -205,7 +205,12 @@ class Progress:
         """
         if group not in self._members:
             self._members[group] = confluent_kafka.Consumer(
-                {"bootstrap.servers": self._settings.kafka_brokers, "group.id": group, "enable.auto.commit": False}
+                {
+                    "bootstrap.servers": self._settings.kafka_brokers,
+                    "group.id": group,
+                    "enable.auto.commit": False,
+                    "log_level": 0,
+                }
             )
         return self._members[group]
 

@@ -71,7 +71,7 @@ def serve(lines: BinaryIO, answers: BinaryIO, seed: int = 0, tell: Callable[[str
                 engine.observe(event.user, event.item, event.positive, event.rating, event.t)
             case Question() as question:
                 items = engine.recommend(question.user, question.n, question.t, question.candidates)
-                answers.write(encode({"items": items}) + b"\n")
+                answers.write(encode({"items": reader.as_given(items)}) + b"\n")
                 answers.flush()
             case Unanswerable():
                 answers.write(b'{"items":[]}\n')

@@ -18,6 +18,8 @@ POSITIVE_SHARE = 0.7
 """Share of the highest rating so far from which a rating is positive, where nothing else says so."""
 NOBODY = "\0nobody"
 """Asked for when a question names no user: a user without events."""
+_MAX_NUMBER = 2**63
+"""From here on an id can be answered as text only."""
 FURTHEST = 1e11
 """Seconds: a higher `t` counts milliseconds, micro- or nanoseconds."""
 
@@ -98,6 +100,12 @@ class LineReader:
         self._t = 0.0
         self._has_times = False
         self._highest = -math.inf
+        self._numbers: set[str] = set()
+        """Items whose id came as a number."""
+
+    def as_given(self, items: list[str]) -> list[str | int]:
+        """Return ids of items as they came: as numbers or as texts."""
+        return [int(item) if item in self._numbers else item for item in items]
 
     def read(self, line: bytes) -> Command:
         """Return what a line says, None if that is nothing for the engine."""
@@ -112,10 +120,22 @@ class LineReader:
         match command:
             case Observe():
                 positive = None if command.positive is None else bool(command.positive)
+                self._note(command.item)
                 return self._event(str(command.user), str(command.item), command.t, positive, command.rating)
             case Recommend():
                 return self._question(str(command.user), command.n, command.t, command.candidates)
+        self._note(command.item)
         return self._described(msgspec.structs.asdict(command))
+
+    def _note(self, item: object) -> None:
+        """Remember an item whose id is a whole number."""
+        if (
+            isinstance(item, int | float)
+            and not isinstance(item, bool)
+            and abs(item) < _MAX_NUMBER
+            and item == int(item)
+        ):
+            self._numbers.add(str(int(item)))
 
     def _read_odd(self, line: bytes) -> Command:
         try:
@@ -126,6 +146,7 @@ class LineReader:
             return None
         op = str(fields.get("op", "")).strip().lower()
         user, item = id_of(fields.get("user")), id_of(fields.get("item"))
+        self._note(fields.get("item"))
         if op == "recommend":
             n = number_of(fields.get("n"))
             return self._question(

@@ -34,9 +34,9 @@ def test_stdio_answers_recommend_only() -> None:
         answers,
     )
     assert [json.loads(line) for line in answers.getvalue().splitlines()] == [
-        {"items": ["7"]},
+        {"items": [7]},
         {"items": []},
-        {"items": ["7"]},
+        {"items": [7]},
     ]
 
 
@@ -98,7 +98,7 @@ def test_stdio_uses_nothing_that_comes_later() -> None:
 RECOMMEND = b'{"op":"recommend","user":"v","n":3,"t":9}'
 
 
-def served(*of: bytes) -> tuple[list[list[str]], list[str]]:
+def served(*of: bytes) -> tuple[list[list[str | int]], list[str]]:
     """Return the lists that were answered, and what was told."""
     answers, told = io.BytesIO(), list[str]()
     serve(io.BytesIO(b"\n".join(of)), answers, 0, told.append)
@@ -157,6 +157,14 @@ def test_lines_that_say_nothing_are_survived(line: bytes) -> None:
 def read(*of: bytes) -> list[object]:
     reader = LineReader(lambda text: None)
     return [reader.read(line) for line in of]
+
+
+def test_items_are_answered_as_their_ids_came() -> None:
+    """R13: who compares them with the ids that were sent finds them, numbers among numbers."""
+    too_large = b"36893488147419103232"
+    events = [b'{"op":"observe","user":"u","item":%s,"t":1}' % item for item in (b"7", b"8.0", b'"9"', too_large)]
+    (found,), _ = served(*events, RECOMMEND.replace(b'"n":3', b'"n":9'))
+    assert sorted(found, key=str) == [too_large.decode(), 7, 8, "9"]
 
 
 def test_odd_events_mean_what_they_can_only_mean() -> None:
@@ -254,11 +262,11 @@ ODD_LINES = st.one_of(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ODD_LINES, max_size=40))
 def test_whatever_comes_each_question_gets_one_answer(odd: list[bytes]) -> None:
-    """R17: no line ends the engine, answers are lists of texts without repeats, and the last question is answered."""
+    """R17: no line ends the engine, answers are lists of ids without repeats, and the last question is answered."""
     of = [line.replace(b"\n", b" ") for line in odd]
     lists, told = served(*of, RECOMMEND)
     assert len(lists) == 1 + sum(line.startswith(b'{"op": "recommend"') for line in of)
-    assert all(isinstance(item, str) for items in lists for item in items)
+    assert all(isinstance(item, str | int) for items in lists for item in items)
     assert all(len(set(items)) == len(items) for items in lists)
     assert len(told) <= TOLD + 1
 
