@@ -19,7 +19,7 @@ DATES = ("release_date",)
 OWN = "attributes."
 """Before the name of an item's own attribute."""
 _MASKS = 64
-_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_DATE = re.compile(r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-(0[1-9]|[12]\d|3[01]))?)?")
 
 
 class Attributes:

@@ -1,5 +1,6 @@
 """Figures of a benchmark: each beside its ceiling or its target, for people and for programs."""
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -93,6 +94,10 @@ def percentiles(
 def _number(value: float | None) -> str:
     if value is None:
         return ""
+    if math.isnan(value):
+        return "none"
+    if abs(value) < 1:  # shares: .95 is not .9
+        return f"{value:.3g}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"
 
 

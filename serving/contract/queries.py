@@ -16,7 +16,10 @@ MAX_IDENTIFIER = 128
 MAX_ROTATION_S = 7 * 24 * 3600
 ROTATION_S = 3600
 """`rotation_time` where none is given."""
-Date = Annotated[str, Meta(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$")]
+Date = Annotated[
+    str,
+    Meta(pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$", examples=["1990", "1990-06", "1990-06-15"]),
+]
 Q = TypeVar("Q", bound=Struct)
 
 
@@ -174,13 +177,16 @@ def parse_query(kind: type[Q], params: Mapping[str, str | list[str]]) -> Q:
         elif isinstance(given, str):
             values[name] = given
         else:
-            raise ProblemError(400, f"{name}: given {len(given)} times, expected once", field=name)
+            raise ProblemError(400, f"{name}: given {len(given)} times", field=name, allowed=["once"])
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         field, reason = field_and_reason(str(error))
-        name = field.partition("[")[0]
-        raise ProblemError(400, f"{name}: {reason}", field=name, allowed=_allowed(kind, name)) from error
+        name, _, element = field.partition("[")
+        allowed = _allowed(kind, name, of_list=name in lists and not element)
+        if "regex" in reason:
+            reason = f"{values[name]!r} does not look like {', '.join(allowed)}"
+        raise ProblemError(400, f"{name}: {reason}", field=name, allowed=allowed) from error
 
 
 def path_identifier(name: str, value: str) -> str:
@@ -203,18 +209,23 @@ def _bare(declared: msgspec.inspect.Type) -> msgspec.inspect.Type:
     return declared.type if isinstance(declared, msgspec.inspect.Metadata) else declared
 
 
-def _allowed(kind: type[Struct], name: str) -> list[str]:
-    """Return the values of a choice, or the names of all parameters for one that does not exist."""
-    schema = msgspec.json.schema(kind)
-    properties = schema["$defs"][kind.__name__]["properties"]
+def _allowed(kind: type[Struct], name: str, of_list: bool) -> list[str]:
+    """Return what a parameter may be; the names of all parameters for one that does not exist."""
+    properties = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
     if name not in properties:
         return sorted(properties)
     declared = properties[name]
+    declared = next((choice for choice in declared.get("anyOf", ()) if choice.get("type") != "null"), declared)
+    if of_list:
+        return [f"up to {declared['maxItems']} values"]
     declared = declared.get("items", declared)
-    if "enum" in declared:
-        return [str(value) for value in declared["enum"]]
-    if declared.get("type") == "boolean":
+    for listed in ("enum", "examples"):
+        if listed in declared:
+            return [str(value) for value in declared[listed]]
+    if declared["type"] == "boolean":
         return ["true", "false"]
-    if "minimum" in declared:
-        return [f"{declared['minimum']}..{declared['maximum']}"]
-    return [str(declared.get("type", "string"))]
+    low, high, of_what = "minimum", "maximum", ""
+    if declared["type"] == "string":
+        low, high, of_what = "minLength", "maxLength", " characters"
+    least, most = declared.get(low, 0), declared.get(high)
+    return [f"{least}{of_what} or more" if most is None else f"{least}..{most}{of_what}"]

@@ -84,7 +84,7 @@ class Lists:
     def check(self, query: ListQuery, about: str | None) -> None:
         """Raise `ProblemError` for what no live list can have or be about."""
         if about is not None and self._mirror.current.slot(about) is None:
-            raise ProblemError(404, f"item {about!r} is not known", field="item_id")
+            raise ProblemError(404, f"item {about!r} is not known", field="item")
         if query.page is not None:
             raise ProblemError(400, "page: a live list has none", field="page")
         _wanted(query, self._mirror.current)
@@ -111,7 +111,8 @@ class Lists:
         if about is not None:
             anchor = replica.slot(about)
             if anchor is None:
-                raise ProblemError(404, f"item {about!r} is not known", field="item_id")
+                field = "item" if surface == "because" else "item_id"
+                raise ProblemError(404, f"item {about!r} is not known", field=field)
         wall_ms = int(time.time() * 1000)
         bound = cursors.binding(query, surface, user_id, about, window)
         shown = b"" if query.page is None else cursors.decode(query.page, bound, wall_ms // 1000, fingerprints.SIZE)

@@ -156,18 +156,23 @@ class TextMatch:
     def retrieve(self, slate: Slate) -> Slots:
         """Return them, best first. A filter that few items pass is part of the search: then none is missed."""
         replica, where = slate.replica, None if slate.wanted is None else slate.allowed()
-        k, among = self._k + _n_to_drop(slate), None
+        wanted = self._k + _n_to_drop(slate)
+        attempts, among = [wanted], None
         if where is not None:
             allowed = np.flatnonzero(where)
             if len(allowed) <= MAX_TERMS:
                 among = replica.item_ids(allowed)
-            else:
-                k = max(k, self._k_filtered)
+            else:  # twice as many as hold enough that match, where the filter has nothing to do with the text
+                likely = 2 * wanted * replica.n_items // len(allowed)
+                attempts = sorted({min(likely, self._k_filtered), self._k_filtered})
         if self._text.n_pending > _UNINDEXED:
             slate.degraded["text"] = f"{self._text.n_pending} items cannot be found yet"
-        item_ids, found = self._text.search(slate.text, k, among)
-        known = [n for n, item_id in enumerate(item_ids) if replica.slot(item_id) is not None]
-        slots = replica.slots([item_ids[n] for n in known])
+        for k in attempts:
+            item_ids, found = self._text.search(slate.text, k, among)
+            known = [n for n, item_id in enumerate(item_ids) if replica.slot(item_id) is not None]
+            slots = replica.slots([item_ids[n] for n in known])
+            if where is None or len(item_ids) < k or np.count_nonzero(where[slots]) >= wanted:
+                break
         slate.relevance = np.zeros(replica.n_slots)
         slate.relevance[slots] = found[known]
         return slots

@@ -48,7 +48,9 @@ def check_surface(query: RecommendationQuery) -> None:
     """Raise `ProblemError` for a parameter of another surface."""
     for name, given, surface in (("item", query.item, "because"), ("window", query.window, "trending")):
         if given is not None and query.surface != surface:
-            raise ProblemError(400, f"{name}: belongs to surface={surface}", field=name, allowed=[])
+            raise ProblemError(
+                400, f"{name}: belongs to surface={surface}", field=name, allowed=[f"with surface={surface}"]
+            )
 
 
 async def recommend(lists: Lists, query: RecommendationQuery, user_id: str) -> ListAnswer:

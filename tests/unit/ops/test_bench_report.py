@@ -50,3 +50,19 @@ def test_the_table_shows_value_ceiling_ratio_target_and_note() -> None:
     )
     for part in ("Title", "rate", "250", "1,000", "25%", "≥ 200", "rate: so it was"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.9887, "0.989"),
+        (0.95, "0.95"),
+        (0.0, "0"),
+        (1.0, "1"),
+        (1.25, "1.2"),
+        (12_345.6, "12,346"),
+        (math.nan, "none"),
+    ],
+)
+def test_a_share_is_told_closely_enough_to_be_held_against_its_target(value: float, shown: str) -> None:
+    assert f" {shown} " in rendered(Report("Title", [Figure("a", value, "", target=0.95, at_most=False)]))

@@ -13,7 +13,7 @@ from serving.pipelines.filters import Excluded, HiddenByUser, Seen, Servable, Wa
 from serving.pipelines.impressions import impression_of
 from serving.pipelines.reasons import reasons
 from serving.pipelines.slate import Slate
-from serving.pipelines.sources import Consumed, Matching, Model, Popular, Trending
+from serving.pipelines.sources import Consumed, Matching, Model, Popular, TextMatch, Trending
 from serving.pipelines.stages import (
     MAX_SCORED,
     BlendText,
@@ -157,6 +157,44 @@ def test_a_narrow_filter_gets_all_its_items() -> None:
     assert sorted(item_ids(slate)) == sorted(f"i{n}" for n in range(990, 1000))
     assert not slate.degraded
     assert np.isfinite(slate.candidates.scores).all()
+
+
+class FakeText:
+    """Everything matches, the first items best."""
+
+    n_pending = 0
+
+    def __init__(self, n_items: int) -> None:
+        self.n_items = n_items
+        self.asked: list[tuple[int, int | None]] = []
+
+    def search(self, text: str, k: int, among: Any = None) -> tuple[list[str], Any]:
+        self.asked.append((k, None if among is None else len(among)))
+        found = [f"i{n}" for n in range(min(k, self.n_items))] if among is None else list(among)
+        return found, np.linspace(1.0, 0.5, len(found), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("genres", "asked", "n_matching"),
+    [
+        (["Common", "Rare"] * 3000, [(1604, None)], 802),
+        (["Common"] * 2000 + ["Rare"] * 4000, [(1203, None), (5000, None)], 3000),
+        (["Common"] * 1500 + ["Rare"] * 2001, [(1403, None), (5000, None)], 2001),
+        (["Common"] * 4000 + ["Rare"] * 2000, [(401, 2000)], 2000),
+    ],
+    ids=["evenly", "against the text", "few hits", "few items"],
+)
+def test_a_filtered_search_looks_at_as_many_hits_as_it_needs(
+    genres: list[str], asked: list[tuple[int, int | None]], n_matching: int
+) -> None:
+    """R3: enough that match, or all of the first 5000."""
+    slate = a_slate(FakeReplica([[genre] for genre in genres]), query=ListQuery(genre=["Rare"]), text="words")
+    text = FakeText(len(genres))
+    found = TextMatch(text).retrieve(slate)  # type: ignore[arg-type]
+    assert text.asked == asked
+    assert sum(genres[slot] == "Rare" for slot in found.tolist()) == n_matching
+    assert slate.relevance is not None
+    assert (np.diff(slate.relevance[found]) < 0).all()
 
 
 def test_a_list_is_full_for_who_has_consumed_all_popular_items() -> None:

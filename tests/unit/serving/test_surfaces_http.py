@@ -94,7 +94,8 @@ async def test_because_is_about_the_named_or_the_newest_item(library: System) ->
         assert not {"b1", "b2", "b5"} & set(ids(answer))
     status, answer = await library.call("GET", "/v1/users/nobody/recommendations", surface="because")
     assert (status, len(answer["items"]), "about" in answer) == (200, 20, False)
-    assert (await library.call("GET", HOME, surface="because", item="nope"))[0] == 404
+    status, problem = await library.call("GET", HOME, surface="because", item="nope")
+    assert (status, problem["field"]) == (404, "item")
 
 
 @pytest.mark.parametrize("params", [{"item": "b1"}, {"surface": "popular", "item": "b1"}, {"window": "1h"}])
