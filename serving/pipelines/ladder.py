@@ -46,8 +46,8 @@ FILTERED = 8
 LOAD: tuple[tuple[float, int], ...] = ((0.44, 300), (0.56, 200), (0.69, 120), (0.81, 60))
 """(share, n): a request that has waited for its turn for more than this share of its budget has at most n candidates
 scored, or none, where the same list was ranked a moment ago. Waiting is what load shows in first, before the budget is
-spent: with less to do for each, the queue is worked off. With 50 clients at once and lists within 50 ms a request waits for less than the first of these, 35 ms: such a load
-is promised whole lists."""
+spent: with less to do for each, the queue is worked off. With 50 clients at once and lists within 50 ms a request waits
+for less than the first of these, 35 ms: such a load is promised whole lists."""
 
 
 def most_scored(waited: float) -> int:
