@@ -203,10 +203,13 @@ def diff(
         f"on the newest {agreement['lists']:,} served lists: Kendall's tau {agreement['kendall']:.3f}, "
         f"first ten in common {agreement['overlap10']:.1%}, chance given to other items {agreement['distance']:.1%}",
         highlight=False,
+        soft_wrap=True,
     )
     for metric, before in agreement["first"].items():
         after, n = agreement["second"][metric], agreement["taken_lists"]
-        console.print(f"{metric} on {n:,} of them, of which either may have learned: {before:.4f} -> {after:.4f}")
+        console.print(
+            f"{metric} on {n:,} of them, of which either may have learned: {before:.4f} -> {after:.4f}", soft_wrap=True
+        )
 
 
 def _agreement(name: str, other: str) -> tuple[dict[str, Any] | None, str]:

@@ -8,7 +8,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
 
-from state.artifacts import Artifact, ArtifactError, Manifest, decode, encode
+from state.artifacts import ONLINE, Artifact, ArtifactError, Manifest, decode, encode
 
 _SUFFIX = ".model"
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Registry:
         try:
             return bytes(obstore.get(self._store(), name + _SUFFIX).bytes())
         except FileNotFoundError as error:
-            raise UnknownModelError(f"there is no model {name!r} in {self.root}") from error
+            raise UnknownModelError(_unknown(name, self.root)) from error
         except (BaseError, OSError) as error:
             raise self._failed("read", error) from error
 
@@ -108,3 +108,9 @@ class Registry:
     def _failed(self, what: str, error: Exception) -> RegistryError:
         reason = str(error).split("\n", 1)[0]
         return RegistryError(f"the registry {self.root} cannot be {what}: {reason}")
+
+
+def _unknown(name: str, root: str) -> str:
+    if name == ONLINE:
+        return f"{ONLINE!r} learns, and is no artifact: `freshet models snapshot` registers it as it is now"
+    return f"there is no model {name!r} in {root}; `freshet models list` shows those that there are"

@@ -28,6 +28,8 @@ FLOW = "experiments"
 _GATHER = timedelta(milliseconds=200)
 _IN_STEP = timedelta(minutes=1)
 """Events wait in memory for the lists before them."""
+_SETTLE = timedelta(seconds=2)
+"""Longer than a fetch takes: what was written later may be fetched first."""
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def main() -> None:
     stopping = stop_on_signals()
     partitions = settings.own_partitions
     store, teller = RedisStore(settings), KafkaTeller(settings, FLOW)
-    arms = ArmState(store, FLOW, partitions, timedelta(seconds=settings.attribution_window_s))
+    arms = ArmState(store, FLOW, partitions, timedelta(seconds=settings.attribution_window_s), _SETTLE)
     topics = {IMPRESSIONS: partitions, EXAMPLES: partitions, CLEAN: partitions}
     source = KafkaSource(
         settings, FLOW, topics, stopping, start=arms.start(), tell_ends=True, in_step=_IN_STEP, gather=_GATHER

@@ -7,6 +7,7 @@ anything. Events count from the user's first list on, so they wait until the lis
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
@@ -130,6 +131,8 @@ class ArmState:
         Those whose users are summed here, and nowhere else.
     window
         Nothing is told of a list that is older than this.
+    settle
+        How long events wait at the end of the lists: of what is written at the same time, either may be read first.
     clock
         Wall clock in seconds.
     """
@@ -140,10 +143,12 @@ class ArmState:
         flow: str,
         partitions: Sequence[int],
         window: timedelta,
+        settle: timedelta = timedelta(0),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._flow = flow
+        self._settle_s = settle.total_seconds()
         self._clock = clock
         self._keep_ms = 3 * int(window / timedelta(milliseconds=1))  # as far as the topics may be apart
         store.recover(flow)
@@ -164,10 +169,12 @@ class ArmState:
         self._dirty_rows: set[_Arm] = set()
         self._dirty_days: set[_Day] = set()
         self._dropped_days: set[_Day] = set()
-        self._waiting: dict[int, list[KafkaBatch]] = {}
-        """Partition -> events, until the lists before them have been read."""
-        self._lists_until: dict[int, float] = {}
-        """Partition -> when the newest list that was read had been written, epoch ms; infinite at the end."""
+        self._waiting: dict[int, deque[tuple[float, KafkaBatch]]] = {}
+        """Partition -> events with the time when they came, until the lists before them have been read."""
+        self._lists_until: dict[int, int] = {}
+        """Partition -> when the newest list that was read had been written, epoch ms."""
+        self._lists_ended: set[int] = set()
+        """Partitions in which there was no further list to read."""
         self._erased: dict[str, int] = {}
         self._changed: set[_Arm] = set()
 
@@ -177,20 +184,22 @@ class ArmState:
 
     def apply(self, batch: KafkaBatch) -> None:
         partition = batch.partition
-        if batch.topic == IMPRESSIONS.name:
-            self._apply(batch)
-            before = self._lists_until.get(partition, 0.0)
-            self._lists_until[partition] = float("inf") if batch.at_end else max(batch.timestamps, default=before)
-            waiting = self._waiting.pop(partition, [])
-        elif batch.topic == CLEAN.name:
-            waiting = [*self._waiting.pop(partition, []), batch]
+        if batch.topic == CLEAN.name:
+            self._waiting.setdefault(partition, deque()).append((self._clock(), batch))
         else:
             self._apply(batch)
-            return
-        while waiting and max(waiting[0].timestamps, default=0) <= self._lists_until.get(partition, -1.0):
-            self._apply(waiting.pop(0))
-        if waiting:
-            self._waiting[partition] = waiting
+        if batch.topic == IMPRESSIONS.name:
+            self._lists_until[partition] = max(batch.timestamps, default=self._lists_until.get(partition, -1))
+            (self._lists_ended.add if batch.at_end else self._lists_ended.discard)(partition)
+        self._release(partition)
+
+    def _release(self, partition: int) -> None:
+        """Apply the events before which all lists have been read."""
+        waiting = self._waiting.get(partition, deque())
+        until = self._lists_until.get(partition, -1)
+        settled = self._clock() - self._settle_s if partition in self._lists_ended else float("-inf")
+        while waiting and (max(waiting[0][1].timestamps, default=0) <= until or waiting[0][0] <= settled):
+            self._apply(waiting.popleft()[1])
 
     def _apply(self, batch: KafkaBatch) -> None:
         found = [message for message in self._decoded(batch) if self._counts(message)]
@@ -204,6 +213,8 @@ class ArmState:
             self._applied[where] = Watermark(batch.next_offset, max(newest, before.stream_ts))
 
     def flush(self) -> None:
+        for partition in self._waiting:
+            self._release(partition)
         changes = Changes()
         for user_id in self._dirty_users:
             if (user := self._users[user_id]).experiments:
@@ -237,6 +248,8 @@ class ArmState:
 
     def verify(self) -> None:
         check_expected(self._flow, self._committed, self._store.watermarks(self._flow))
+        if any(self._waiting.values()):  # time alone may have settled them
+            self.flush()
 
     def changed(self) -> list[tuple[int, ArmRow]]:
         """Return (partition, row) of what was committed since the last call."""

@@ -147,27 +147,35 @@ def _see(times: dict[str, int], item_id: str, ts: int) -> None:
 
 def _apply_feedback(profile: UserProfile, event: CleanEvent, item_id: str, genres: Sequence[str]) -> None:
     times = profile.feedback_ts.get(item_id)
-    is_first = times is None
     if times is None:
-        times = profile.feedback_ts[item_id] = {}
-    before = [] if is_first else _evidence(profile, item_id, times)
-    kind = _kind(event)
-    if kind == "rating" and isinstance(event.value, NUMBER):
-        _rate(profile, item_id, event, event.value, times)
-    times[kind] = max(times.get(kind, _NEVER), event.ts)
-    if is_first:
-        if kind in _FEEDBACK_WEIGHTS:
-            profile.feedback[item_id] = [kind]
+        _apply_first_feedback(profile, event, item_id, genres)
     else:
+        before = _evidence(profile, item_id, times)
+        kind = _kind(event)
+        if kind == "rating" and isinstance(event.value, NUMBER):
+            _rate(profile, item_id, event, event.value, times)
+        times[kind] = max(times.get(kind, _NEVER), event.ts)
         _settle(profile, item_id, times)
-    after = _evidence(profile, item_id, times)
-    if before != after:
-        for ts, weight in after:
-            _add_affinity(profile, genres, weight, ts)
-        for ts, weight in before:
-            _add_affinity(profile, genres, -weight, ts)
+        after = _evidence(profile, item_id, times)
+        if before != after:
+            for ts, weight in after:
+                _add_affinity(profile, genres, weight, ts)
+            for ts, weight in before:
+                _add_affinity(profile, genres, -weight, ts)
     if len(profile.feedback_ts) > MAX_FEEDBACK * _SLACK:
         _forget_feedback(profile)
+
+
+def _apply_first_feedback(profile: UserProfile, event: CleanEvent, item_id: str, genres: Sequence[str]) -> None:
+    """What most feedback is: there is nothing that it could take back, or that was said later."""
+    kind, ts = _kind(event), event.ts
+    profile.feedback_ts[item_id] = {kind: ts}
+    if kind in _FEEDBACK_WEIGHTS:
+        profile.feedback[item_id] = [kind]
+        _add_affinity(profile, genres, _FEEDBACK_WEIGHTS[kind], ts)
+    elif kind == "rating" and isinstance(event.value, NUMBER):
+        share = profile.ratings[item_id] = rating_share(event.value, event.context)
+        _add_affinity(profile, genres, _RATING_WEIGHT * (share - 0.5), ts)
 
 
 def _settle(profile: UserProfile, item_id: str, times: dict[str, int]) -> None:

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def planned(request: Request, log: Log) -> Plan:
     since_ms = max(span[0], request.since_ms or 0)
     until_ms = min(span[1] + 1, request.until_ms or span[1] + 1)
     if since_ms >= until_ms:
-        raise NothingToLearnError(f"{request.source} has events from {span[0]} to {span[1]} (epoch ms), none as asked")
+        first, last = (datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds") for ms in span)
+        raise NothingToLearnError(f"{request.source} has events from {first} to {last}, none as asked")
     return Plan(
         source="lake" if request.source == "lake" else "kafka",
         since_ms=since_ms,

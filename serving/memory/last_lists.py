@@ -1,8 +1,8 @@
-"""What was last ranked for whom: the list that is left when a user's state cannot be read."""
+"""What was last ranked for whom: the list that is left when a user's state cannot be read, or there is no time."""
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,9 @@ MAX_USERS = 20_000
 MAX_ITEMS = 100
 """More than are shown: filters and exclusions still apply to them."""
 _FRESH_S = 5.0
-"""For so long a list is not remembered again."""
+"""For so long a list is not remembered again, and may stand for a new one that would be made of the same."""
+BY_RULE = ("pinned", "promoted")
+"""Sources of items that rules give a place, whatever the ranker thinks of them."""
 _OLD_S = 3600.0
 """A list that is older is of no use; also, a user whom another process erased is forgotten here by then."""
 
@@ -29,6 +31,8 @@ class LastList:
     model: tuple[str, str]
     made_at: float
     """Monotonic, seconds."""
+    basis: tuple[object, ...] = ()
+    """What would have to be the same for a new list to be this one, but for what other users did meanwhile."""
 
     @property
     def age_ms(self) -> int:
@@ -42,20 +46,21 @@ class LastLists:
         self._max_users = max_users
         self._lists: OrderedDict[tuple[str, str], tuple[list[str], LastList]] = OrderedDict()
 
-    def wants(self, user_id: str, surface: str) -> bool:
+    def wants(self, user_id: str, surface: str, basis: tuple[object, ...]) -> bool:
         """Return whether a list of this user is worth remembering now."""
         known = self._lists.get((user_id, surface))
-        return known is None or time.monotonic() - known[1].made_at > _FRESH_S
+        return known is None or known[1].basis != basis or time.monotonic() - known[1].made_at > _FRESH_S
 
     def put(self, user_id: str, surface: str, replica: Replica, found: LastList) -> None:
-        """Remember the best `MAX_ITEMS` of scored candidates."""
+        """Remember the best `MAX_ITEMS` of scored candidates, those that rules put there among them."""
         slots, sources, scores = found.slots, found.sources, found.scores
         if len(slots) > MAX_ITEMS:
-            best = np.argpartition(scores, -MAX_ITEMS)[-MAX_ITEMS:]
+            by_rule = sum(1 << bit for bit, name in enumerate(found.source_names) if name in BY_RULE)
+            best = np.argpartition(np.where(sources & by_rule, np.inf, scores), -MAX_ITEMS)[-MAX_ITEMS:]
             slots, sources, scores = slots[best], sources[best], scores[best]
         # By id: when all is loaded again, as after an outage, slots may mean other items.
         ids = replica.item_ids(slots)
-        kept = LastList(slots, sources, scores, found.source_names, found.model, found.made_at)
+        kept = replace(found, slots=slots, sources=sources, scores=scores)
         self._lists[user_id, surface] = ids, kept
         self._lists.move_to_end((user_id, surface))
         if len(self._lists) > self._max_users:
@@ -70,7 +75,14 @@ class LastLists:
         slots = [replica.slot(item_id) for item_id in ids]
         there = np.array([slot is not None for slot in slots], np.bool_)
         found = np.array([slot for slot in slots if slot is not None], np.int32)
-        return LastList(found, kept.sources[there], kept.scores[there], kept.source_names, kept.model, kept.made_at)
+        return replace(kept, slots=found, sources=kept.sources[there], scores=kept.scores[there])
+
+    def recent(self, user_id: str, surface: str, replica: Replica, basis: tuple[object, ...]) -> LastList | None:
+        """Return the list if it was made a moment ago, of the same."""
+        known = self._lists.get((user_id, surface))
+        if known is None or known[1].basis != basis or time.monotonic() - known[1].made_at > _FRESH_S:
+            return None
+        return self.get(user_id, surface, replica)
 
     def forget(self, user_id: str) -> None:
         """Forget a user who is erased."""

@@ -14,7 +14,8 @@ class Rung(IntEnum):
     NO_RANKER = 1
     """Candidates of all sources, by popularity: the ranker failed, or the request's time was spent."""
     CACHED = 2
-    """What was last ranked for this user, as this process remembers it: the user's state cannot be read."""
+    """What was last ranked for this user, as this process remembers it: the user's state cannot be read; or, under
+    load, it was ranked a moment ago and nothing that it was made of has changed."""
     POPULARITY = 3
     """What people take in this context: nothing is remembered of the user either."""
     DISK = 4
@@ -44,9 +45,9 @@ FILTERED = 8
 """Times as many are scored of a filtered list: of what few know the sources cannot tell what the ranker would like."""
 LOAD: tuple[tuple[float, int], ...] = ((0.44, 300), (0.56, 200), (0.69, 120), (0.81, 60))
 """(share, n): a request that has waited for its turn for more than this share of its budget has at most n candidates
-scored. Waiting is what load shows in first, before the budget is spent: with less to do for each, the queue is worked
-off. With 50 clients at once and lists within 50 ms a request waits for less than the first of these, 35 ms: such a load
-is promised whole lists."""
+scored, or none, where the same list was ranked a moment ago. Waiting is what load shows in first, before the budget is
+spent: with less to do for each, the queue is worked off. With 50 clients at once and lists within 50 ms a request waits
+for less than the first of these, 35 ms: such a load is promised whole lists."""
 
 
 def most_scored(waited: float) -> int:

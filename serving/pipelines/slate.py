@@ -134,7 +134,7 @@ class Slate:
     rung: Rung = Rung.FULL
     """The lowest one of the ladder that the list has come to."""
     last: LastList | None = None
-    """What stands for the candidates and their scores on rung `CACHED`."""
+    """What stands for the candidates and their scores on rung `CACHED`, and under load."""
     max_scored: int = MAX_SCORED
     """Candidates that may be scored: fewer under load."""
     budget_ms: float = BUDGET_MS
@@ -152,6 +152,19 @@ class Slate:
     def is_new_user(self) -> bool:
         """Whether nothing is known of what the user took."""
         return self.user is None or self.user.profile is None or not self.user.profile.recent
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the request has no wishes of its own as to which items."""
+        return self.wanted is None and self.query.seen == "hide" and not self.query.exclude and not len(self.shown)
+
+    @property
+    def basis(self) -> tuple[object, ...]:
+        """Return what makes a usual list another one, but for what other users did: two that are equal rank alike."""
+        profile = None if self.user is None else self.user.profile
+        done = None if profile is None else (profile.last_ts, sum(profile.activity.counts.values()))
+        chosen = None if self.ranking is None or self.ranking is self.replica.ranking else self.ranking.version
+        return done, self.rules.version, self.experiments, chosen, self.query.device, self.query.region
 
     @property
     def situation(self) -> Situation:

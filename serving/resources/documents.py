@@ -63,7 +63,9 @@ class Documents(Generic[B]):
             return None
         found = (await self.versions([number])).get(number)
         if found is None:
-            raise ProblemError(404, f"{field}: there is no version {number}", field=field)
+            raise ProblemError(
+                404, f"{field}: there is no version {number}; the history tells which there are", field=field
+            )
         return found
 
     async def write(

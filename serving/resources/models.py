@@ -112,14 +112,14 @@ class Promoting:
     async def delete(self, name: str) -> None:
         """Remove a model that nothing uses. Raise `ProblemError` 404, 409 or 503."""
         uses = {
-            "it ranks": self.documents.body_of(await self.documents.in_force()).ranker,
-            "it is in the shadow": self.shadows.body_of(await self.shadows.in_force()).model,
+            "it ranks; promote another one first": self.documents.body_of(await self.documents.in_force()).ranker,
+            "it is in the shadow; --share 0 ends that": self.shadows.body_of(await self.shadows.in_force()).model,
         }
         for use, model in uses.items():
             if model == name:
                 raise ProblemError(409, f"{name}: {use}")
         if name in self._in_arms():
-            raise ProblemError(409, f"{name}: an arm of a running experiment ranks by it")
+            raise ProblemError(409, f"{name}: an arm of a running experiment ranks by it; stop that first")
         await told(asyncio.to_thread(self.registry.delete, name))
 
     async def _live(self, note: str) -> Artifact:

@@ -25,6 +25,8 @@ class Hydrate:
     skippable = False
 
     def run(self, slate: Slate) -> None:
+        if slate.last is not None:
+            return  # neither sources nor the ranker are asked
         if slate.anchor is not None:
             view = UserView.of_items((slate.replica.item_id(slate.anchor),), slate.now_ms)
         else:

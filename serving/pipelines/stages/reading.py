@@ -5,12 +5,15 @@ from collections.abc import Awaitable
 from serving.memory.last_lists import LastLists
 from serving.memory.rotation import Rotation
 from serving.memory.users import Users
-from serving.pipelines.ladder import Rung
+from serving.pipelines.ladder import MAX_SCORED, Rung
 from serving.pipelines.slate import Slate
 
 
 class ReadUser:
     """Reads the user's state in one round trip; without Redis, what this process remembers of the user.
+
+    Under load, what was ranked a moment ago stands for a new list that would be made of the same: people who wait ask
+    again.
 
     Parameters
     ----------
@@ -34,6 +37,10 @@ class ReadUser:
     async def _read(self, slate: Slate, user_id: str) -> None:
         slate.user = await self._users.read(user_id, slate.query.session_id)
         slate.notes["pending_feedback"] = slate.user.n_pending
+        if self._lists is not None and slate.max_scored < MAX_SCORED and slate.is_usual:
+            slate.last = self._lists.recent(user_id, slate.surface, slate.replica, slate.basis)
+            if slate.last is not None:
+                slate.degraded["load"] = f"ranked {slate.last.age_ms} ms ago"
 
     def fallback(self, slate: Slate) -> None:
         if slate.user_id is None:

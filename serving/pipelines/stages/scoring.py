@@ -53,13 +53,12 @@ class Score:
 
     def _remember(self, slate: Slate, lists: LastLists) -> None:
         """Keep the list for when the user's state cannot be read, unless it is one of special wishes."""
-        if slate.user_id is None or slate.degraded or slate.wanted is not None or slate.query.seen != "hide":
+        if slate.user_id is None or slate.degraded.keys() - {"load"} or not slate.is_usual:
             return
-        if len(slate.shown) or slate.query.exclude:
-            return
-        if lists.wants(slate.user_id, slate.surface):
-            found = slate.candidates
-            last = LastList(found.slots, found.sources, found.scores, slate.source_names, slate.model, time.monotonic())
+        basis = slate.basis
+        if lists.wants(slate.user_id, slate.surface, basis):
+            found, now = slate.candidates, time.monotonic()
+            last = LastList(found.slots, found.sources, found.scores, slate.source_names, slate.model, now, basis)
             lists.put(slate.user_id, slate.surface, slate.replica, last)
 
     def fallback(self, slate: Slate) -> None:

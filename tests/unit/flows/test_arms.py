@@ -187,6 +187,23 @@ def test_events_wait_until_the_lists_before_them_were_read_and_restarts_lose_non
     assert flow.store.watermarks("experiments")["clean", 0].next_offset == 1
 
 
+def test_what_follows_a_list_at_once_counts_whichever_is_read_first() -> None:
+    """R21: `show` says what `analyze` does, also of users who do not think twice."""
+    store, now = MemoryStore(), 100.0
+    arms = ArmState(store, "experiments", [0], WINDOW, timedelta(seconds=2), lambda: now)
+    arms.apply(batch([shown("v", "before", "a")], "impressions")._replace(at_end=True))
+    first = CleanEvent("e", "watch", "u", "i", START + 6, value=9.0)
+    arms.apply(batch([first])._replace(timestamps=[START + 9]))
+    arms.apply(batch([shown("u", "r", "a", ts=START + 5)], "impressions", first=1)._replace(at_end=True))
+    arms.flush()
+    assert ("clean", 0) not in store.watermarks("experiments")
+    now += 2
+    arms.verify()  # nothing else comes
+    (row,) = (row for _, row in store.scan_rows(EXPERIMENT_ARMS))
+    assert row.sums["watch_s"] == 9
+    assert store.watermarks("experiments")["clean", 0].next_offset == 1
+
+
 def test_each_day_has_its_own_sums_also_of_lists_that_come_behind_their_labels() -> None:
     """R21"""
     flow = Flow()

@@ -1,6 +1,8 @@
 """R10: what a list is when something is late, missing or too much, and that it says so."""
 
 import asyncio
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from falcon import testing
 
 from online_models.versions.ranking import Ranking
+from serving.memory import last_lists
 from serving.pipelines import lists as lists_module
 from serving.pipelines.ladder import LOAD, MAX_SCORED, Rung, most_scored
 from state.entries import CATALOGUE
@@ -112,6 +115,48 @@ async def test_under_load_fewer_candidates_are_scored(system: System, monkeypatc
     assert scored["notes"]["scored"] == 25
     assert answer["degraded"] == {"load": "only 25 candidates were scored"}
     assert len(answer["items"]) == 20
+
+
+async def test_under_load_a_list_of_a_moment_ago_stands_until_the_user_does_something(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R5, R10: who asks again gets what was ranked of all candidates; what was done meanwhile is in the list."""
+
+    async def asked(**params: Any) -> tuple[list[str], dict[str, str]]:
+        _, answer = await system.call("GET", LIST, limit=20, **params)
+        return [item["item_id"] for item in answer["items"]], answer["degraded"] or {}
+
+    whole, degraded = await asked()
+    assert degraded == {}
+    monkeypatch.setattr(lists_module, "most_scored", lambda _: 25)
+    again, degraded = await asked()
+    assert again == whole
+    assert degraded["answer"] == "cached list of this user"
+    assert re.fullmatch(r"ranked \d+ ms ago", degraded["load"])
+    for special in ({"exclude": "m1"}, {"seen": "show"}):
+        assert (await asked(**special))[1]["load"] == "only 25 candidates were scored"
+    await system.call("POST", "/v1/users/u1/feedback", {"item_id": whole[0], "type": "like", "ts": NOW_MS})
+    after, degraded = await asked()
+    assert whole[0] not in after
+    assert degraded == {"load": "only 25 candidates were scored"}
+    assert (await asked())[0] == after
+    clock = time.monotonic
+    monkeypatch.setattr(last_lists.time, "monotonic", lambda: clock() + 6.0)
+    assert (await asked())[1] == {"load": "only 25 candidates were scored"}
+
+
+async def test_a_list_under_load_obeys_rules_that_came_meanwhile(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R9, R10"""
+    first = await system.ids("u1")
+    monkeypatch.setattr(lists_module, "most_scored", lambda _: 25)
+    assert await system.ids("u1") == first
+    rules = {"pins": [{"name": "top", "item": "m59", "position": 0}]}
+    status, answer = await system.call("PUT", "/v1/admin/rules", {"rules": rules, "version": 0})
+    assert status == 200, answer
+    assert (await system.ids("u1"))[0] == "m59"
+    assert (await system.ids("u1"))[0] == "m59", "remembered, whatever its score"
 
 
 async def test_a_wait_is_judged_by_its_share_of_the_budget(system: System, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,8 @@ async def test_what_cannot_be_used_is_refused_and_the_live_one_stays(system: Sys
     assert told[good] == ("live", None)
     assert told[damaged][0] == told[foreign][0] == "refused"
     assert answer["serving"] == good
+    status, problem = await system.call("GET", f"{URL}/{good}/diff", to="online")
+    assert (status, "`freshet models snapshot` registers it" in problem["detail"]) == (404, True)
 
 
 async def test_a_model_that_cannot_be_found_leaves_the_one_before(system: System) -> None:
