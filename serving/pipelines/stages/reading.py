@@ -8,6 +8,9 @@ from serving.memory.users import Users
 from serving.pipelines.ladder import MAX_SCORED, Rung
 from serving.pipelines.slate import Slate
 
+_SPARE = 2
+"""Times as many items as are asked for must be remembered: some may be left out, and the list is as long as ever."""
+
 
 class ReadUser:
     """Reads the user's state in one round trip; without Redis, what this process remembers of the user.
@@ -38,9 +41,10 @@ class ReadUser:
         slate.user = await self._users.read(user_id, slate.query.session_id)
         slate.notes["pending_feedback"] = slate.user.n_pending
         if self._lists is not None and slate.max_scored < MAX_SCORED and slate.is_usual:
-            slate.last = self._lists.recent(user_id, slate.surface, slate.replica, slate.basis)
-            if slate.last is not None:
-                slate.degraded["load"] = f"ranked {slate.last.age_ms} ms ago"
+            last = self._lists.recent(user_id, slate.surface, slate.replica, slate.basis)
+            if last is not None and len(last.slots) >= _SPARE * slate.query.limit:
+                slate.last = last
+                slate.degraded["load"] = f"ranked {last.age_ms} ms ago"
 
     def fallback(self, slate: Slate) -> None:
         if slate.user_id is None:

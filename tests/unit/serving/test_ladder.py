@@ -133,6 +133,11 @@ async def test_under_load_a_list_of_a_moment_ago_stands_until_the_user_does_some
     assert again == whole
     assert degraded["answer"] == "cached list of this user"
     assert re.fullmatch(r"ranked \d+ ms ago", degraded["load"])
+    longer = (await system.call("GET", LIST, limit=40))[1]
+    assert longer["degraded"] == {"load": "only 40 candidates were scored"}, (
+        "60 are remembered: too few to leave some out"
+    )
+    assert len(longer["items"]) == 40
     for special in ({"exclude": "m1"}, {"seen": "show"}):
         assert (await asked(**special))[1]["load"] == "only 25 candidates were scored"
     await system.call("POST", "/v1/users/u1/feedback", {"item_id": whole[0], "type": "like", "ts": NOW_MS})
