@@ -125,8 +125,10 @@ class CleanFlow:
             self._consumer.subscribe([self._events], on_assign=self._assign, on_revoke=self._revoke)
             reported = monotonic()
             n_messages = 0
-            while not self._stopping.is_set():
+            while True:
                 messages = self._poll(next((wait_s for n, wait_s in _GATHER_S if n_messages >= n), 0.0))
+                if self._stopping.is_set():  # then `rebuild` may have given up: not all that was seen is known
+                    break
                 n_messages = len(messages)
                 self._clean_messages(messages)
                 if monotonic() - reported > _REPORT_EVERY_S:

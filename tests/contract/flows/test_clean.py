@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,6 +12,8 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from flows.clean import __main__ as flow
+from flows.clean import known_events
 from ops.stack.children import Child
 from state.records import CleanEvent
 from state.settings import Settings
@@ -295,6 +298,31 @@ def test_processes_may_come_and_go_in_mid_stream(settings: Settings, kafka_io: K
         assert one.stop() == 0
     assert_each_once(reader, range(n_events))
     assert one.log.read_text().count("cleans ") >= 4 + 2 + 2 + 4, "one, each half, one again"
+
+
+def test_a_stop_while_it_remembers_repeats_nothing(
+    settings: Settings, kafka_io: Kafka, run_process: RunProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R23: also when it has its partitions and does not know yet what was cleaned before."""
+    reader = kafka_io.reader(CLEAN)
+    kafka_io.send([event(1)])
+    with run_process("flows.clean", settings) as process:
+        reader.wait_for(1)
+        assert process.stop() == 0
+    kafka_io.send([event(1)])
+    stopping = threading.Event()
+
+    def told_to_stop(*wanted: object) -> object:
+        stopping.set()
+        return known_events.rebuild(*wanted)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(flow, "rebuild", told_to_stop)
+    flow.CleanFlow(settings, stopping).run()
+    assert stopping.is_set()
+    with run_process("flows.clean", settings):
+        kafka_io.send([event(2)])
+        reader.wait_for(2)
+    assert_each_once(reader, [1, 2])
 
 
 def test_a_second_process_of_the_same_instance_ends_the_first(
