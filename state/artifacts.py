@@ -3,6 +3,7 @@
 magic | SHA-256 of what follows | length of the manifest | manifest (JSON) | weights
 """
 
+import re
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -72,6 +73,11 @@ class Artifact(NamedTuple):
     manifest: Manifest
     weights: bytes
     """See `online_models.engine.scorer.Weights`."""
+
+
+def is_name(name: str) -> bool:
+    """Return whether an artifact may have that name."""
+    return re.fullmatch(_NAME, name, re.ASCII) is not None
 
 
 def name_of(model: str, created_ms: int, weights: bytes) -> str:

@@ -8,7 +8,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
 
-from state.artifacts import ONLINE, Artifact, ArtifactError, Manifest, decode, encode
+from state.artifacts import ONLINE, Artifact, ArtifactError, Manifest, decode, encode, is_name
 
 _SUFFIX = ".model"
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Registry:
         except (BaseError, OSError) as error:
             raise self._failed("listed", error) from error
         # Other namespaces have folders of their own under the same root.
-        names = [path.removesuffix(_SUFFIX) for path in found if path.endswith(_SUFFIX) and "/" not in path]
+        names = filter(is_name, (path.removesuffix(_SUFFIX) for path in found if path.endswith(_SUFFIX)))
         return sorted(names, key=lambda name: name.partition("@")[2])
 
     def listed(self) -> list[Listed]:
@@ -63,6 +63,8 @@ class Registry:
 
     def read(self, name: str) -> bytes:
         """Return an artifact's bytes as they are. Raise `UnknownModelError`."""
+        if not is_name(name):  # which would be a path elsewhere, or none at all
+            raise UnknownModelError(_unknown(name, self.root))
         try:
             return bytes(obstore.get(self._store(), name + _SUFFIX).bytes())
         except FileNotFoundError as error:

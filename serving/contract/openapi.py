@@ -52,6 +52,8 @@ class Operation:
 
 
 API_VERSION = "1.0.0"
+_MAY_BE_LEFT_OUT = {documents.WantedRollback, experiments.WantedStart, models.WantedModel, models.WantedShadow}
+"""Bodies that only say what has a default."""
 _BATCH = (400, 413, 429)
 _ACCESS = (401, 403, 429)
 _ITEM = "/v1/items/{item_id}"
@@ -245,7 +247,8 @@ def _described(operation: Operation, schemas: dict[type[Struct], dict[str, Any]]
         schema = any_of[0] if len(any_of) == 1 else {"anyOf": any_of}
         if operation.method == "patch":
             schema = {"type": "object", "description": "Any of an Item's fields"}
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        required = _MAY_BE_LEFT_OUT.isdisjoint(operation.bodies)
+        described["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     return described
 
 

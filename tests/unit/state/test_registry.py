@@ -85,6 +85,9 @@ def test_what_is_registered_stays_as_it_is(tmp_path: Path) -> None:
     assert {found.name for found in registry.listed()} == {one.manifest.name, other.manifest.name}
     registry.delete(one.manifest.name)
     for call in (registry.get, registry.delete):
+        for name in ("", "..", f"other/{other.manifest.name}", "a\rb", "\x07", "\N{PILE OF POO}"):
+            with pytest.raises(UnknownModelError, match="there is no model"):
+                call(name)
         with pytest.raises(UnknownModelError, match="there is no model"):
             call(one.manifest.name)
 
