@@ -121,6 +121,10 @@ class LakeFlow:
                 "queued.min.messages": 5000,
                 "queued.max.messages.kbytes": 4096,
                 "fetch.max.bytes": 4 * 2**20,
+                # Partitions fill an answer in order until it is full, and the next order begins one further on: with
+                # the default of a MiB, four that are far behind keep some twenty others waiting for minutes.
+                "max.partition.fetch.bytes": 2**18,
+                "fetch.queue.backoff.ms": 10,
                 "on_commit": _log_failed_commit,
             },
             logger=log,
