@@ -35,9 +35,11 @@ class Trends:
 
     def apply(self, rows: Mapping[str, Activity | None], slot_of: Callable[[str], int]) -> None:
         """Take over rows of `ITEM_ACTIVITY`, None where one is gone."""
+        changed = set()
         for field, row in rows.items():
             partition, _, item_id = field.partition(":")
             slot = slot_of(item_id)
+            changed.add(slot)
             parts, found = self._parts.setdefault(slot, {}), self._standings.setdefault(slot, {})
             if row is None:
                 parts.pop(int(partition), None)
@@ -45,10 +47,12 @@ class Trends:
             else:
                 parts[int(partition)] = row
                 found[int(partition)] = standings(row, INTERACTIONS)
-            self._counts = grown(self._counts, slot + 1, 0)
-            self._stay_until = grown(self._stay_until, slot + 1, 0)
-            self._end_at = grown(self._end_at, slot + 1, 0)
-            self._put(slot, together(found.values()))
+        n_slots = max(changed, default=-1) + 1
+        self._counts = grown(self._counts, n_slots, 0)
+        self._stay_until = grown(self._stay_until, n_slots, 0)
+        self._end_at = grown(self._end_at, n_slots, 0)
+        for slot in changed:
+            self._put(slot, together(self._standings[slot].values()))
 
     def activity(self, slot: int) -> Activity:
         """Return the item's activity over all partitions."""
