@@ -121,8 +121,8 @@ class LakeFlow:
                 "queued.min.messages": 5000,
                 "queued.max.messages.kbytes": 4096,
                 "fetch.max.bytes": 4 * 2**20,
-                # Partitions fill an answer in order until it is full, and the next order begins one further on: with
-                # the default of a MiB, four that are far behind keep some twenty others waiting for minutes.
+                # With the default of a MiB, four partitions that were far behind filled each answer, presumably, and
+                # others were not read for minutes; only this effect was observed.
                 "max.partition.fetch.bytes": 2**18,
                 "fetch.queue.backoff.ms": 10,
                 "on_commit": _log_failed_commit,
