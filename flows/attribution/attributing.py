@@ -7,12 +7,11 @@ and corrects what has been said.
 
 import heapq
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
-from typing import TypeVar
 
 import msgspec
 
@@ -21,12 +20,11 @@ from flows.attribution.slates import Slate, organic
 from flows.attribution.snapshot import LAYOUT, Snapshot
 from flows.attribution.stream_clock import StreamClock
 from flows.common.batches import KafkaBatch
+from flows.common.caches import Newest
 from online_models.users.outcomes import is_positive
 from state.records import CleanEvent, Example
 from state.topics import CLEAN, IMPRESSIONS
 from state.validation import ERASE
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -76,18 +74,18 @@ class Attribution:
         )
         self._clock = StreamClock((IMPRESSIONS.name, CLEAN.name))
         self._next_impression = 0
-        self._slates: dict[str, Slate] = {}  # by request id, oldest first
+        self._slates: OrderedDict[str, Slate] = OrderedDict()  # by request id, oldest first
         self._slates_of: dict[str, list[Slate]] = {}  # by user
         self._slate_bytes = 0
-        self._ended: dict[str, None] = {}  # request ids
+        self._ended: Newest[str, None] = Newest(rules.max_recent)  # request ids
         # (due, kind, id, serial, slate or event); the id makes ties independent of the order of arrival
         self._agenda: list[tuple[int, int, str, int, Slate | CleanEvent]] = []
         self._serial = count()
         self._held: dict[str, dict[str, CleanEvent]] = {}  # by the request id that is awaited, by event id
         self._n_held = 0
-        self._recent: dict[str, None] = {}
-        self._erased: dict[str, int] = {}  # user -> time: the other topic may still bring slates of before
-        self._max_recent = rules.max_recent
+        self._recent: Newest[str, None] = Newest(rules.max_recent)  # event ids
+        # User -> time: the other topic may still bring slates of before.
+        self._erased: Newest[str, int] = Newest(rules.max_recent)
         self._said = Said(self._hold + self._settle)
         self._examples: list[Example] = []
 
@@ -169,7 +167,7 @@ class Attribution:
     def _erase(self, event: CleanEvent) -> None:
         """Tell nothing more of what the user was shown or did before (R27)."""
         user_id = event.user_id
-        _remember(self._erased, user_id, event.ts, self._rules.max_recent)
+        self._erased.remember(user_id, event.ts)
         for slate in tuple(self._slates_of.get(user_id, ())):
             self._forget(slate)
         for request_id, held in tuple(self._held.items()):
@@ -191,7 +189,7 @@ class Attribution:
         if event.event_id in self._recent:
             self.counts["repeated_events"] += 1
             return
-        _remember(self._recent, event.event_id, None, self._max_recent)
+        self._recent.remember(event.event_id, None)
         self._n_held += 1
         self._schedule(event.ts, _OUTCOME, event.event_id, event)
 
@@ -242,7 +240,7 @@ class Attribution:
 
     def _forget(self, slate: Slate) -> None:
         del self._slates[slate.head.request_id]
-        _remember(self._ended, slate.head.request_id, None, self._rules.max_recent)
+        self._ended.remember(slate.head.request_id, None)
         self._slate_bytes -= len(slate.message)
         of_user = self._slates_of[slate.head.user_id]
         of_user.remove(slate)
@@ -337,7 +335,7 @@ class Attribution:
     def said(self, examples: Iterable[Example], since: int, ends: Mapping[str, int]) -> None:
         """Take over what was written before a crash, see `Said.take`."""
         self._recent |= dict.fromkeys(self._said.take(examples, since, ends))
-        self._max_recent = max(self._max_recent, len(self._recent))
+        self._recent.at_most = max(self._recent.at_most, len(self._recent))
 
     def snapshot(self, now: int) -> Snapshot:
         held = [event for _, kind, _, _, event in self._agenda if isinstance(event, CleanEvent) and kind == _OUTCOME]
@@ -351,12 +349,6 @@ class Attribution:
             slates={slate.offset: slate.state for slate in self._slates.values()},
             held=held,
         )
-
-
-def _remember(names: dict[str, T], name: str, value: T, at_most: int) -> None:
-    names[name] = value
-    if len(names) > at_most:
-        del names[next(iter(names))]
 
 
 def _is_outcome_of(user_id: str, kind: int, subject: Slate | CleanEvent) -> bool:

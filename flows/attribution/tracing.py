@@ -5,20 +5,19 @@ memory only: what waits while the flow is started again is told in no trace.
 """
 
 from time import time_ns
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from flows.attribution.slates import SlateHead
 from flows.common.batches import KafkaBatch
+from flows.common.caches import Newest
 from flows.common.traces import FlowTraces
 from state.records import CleanEvent, Example
 from state.topics import CLEAN, IMPRESSIONS
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
-
-K = TypeVar("K")
 
 _MAX_REMEMBERED = 10_000
 
@@ -41,8 +40,9 @@ class ExampleTraces:
 
     def __init__(self, traces: FlowTraces) -> None:
         self._traces = traces
-        self._lists: dict[str, _Read] = {}  # by request id
-        self._events: dict[tuple[str, str | None, int], _Read] = {}  # by user, item and time
+        self._lists: Newest[str, _Read] = Newest(_MAX_REMEMBERED)  # by request id
+        # By user, item and time.
+        self._events: Newest[tuple[str, str | None, int], _Read] = Newest(_MAX_REMEMBERED)
 
     def read(self, batch: KafkaBatch) -> None:
         """Take note of a batch that the flow has taken."""
@@ -51,10 +51,10 @@ class ExampleTraces:
             message = batch.values[at] or b""
             try:
                 if batch.topic == IMPRESSIONS.name:
-                    _remember(self._lists, _decode_head(message).request_id, read)
+                    self._lists.remember(_decode_head(message).request_id, read)
                 elif batch.topic == CLEAN.name:
                     event = _decode_event(message)
-                    _remember(self._events, (event.user_id, event.item_id, event.ts), read)
+                    self._events.remember((event.user_id, event.item_id, event.ts), read)
             except msgspec.MsgspecError:
                 continue  # the flow itself tells of it
 
@@ -87,9 +87,3 @@ class ExampleTraces:
             span.set_attribute("freshet.request_id", example.request_id)
         span.end()
         return self._traces.headers(span)
-
-
-def _remember(known: dict[K, _Read], name: K, read: _Read) -> None:
-    known[name] = read
-    if len(known) > _MAX_REMEMBERED:
-        del known[next(iter(known))]

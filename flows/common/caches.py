@@ -1,10 +1,28 @@
-"""A bounded memory of what is in the store."""
+"""Bounded memories: of what is in the store, and of what came last."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+
+
+class Newest(OrderedDict[K, T]):
+    """Values by key; those that came the longest ago are dropped first.
+
+    Not a plain dict: one whose first keys are deleted looks for its first key behind all of them, each time.
+    """
+
+    def __init__(self, at_most: int) -> None:
+        super().__init__()
+        self.at_most = at_most
+
+    def remember(self, key: K, value: T) -> None:
+        """Add a value, or replace it where it stands; of too many, drop the oldest."""
+        self[key] = value
+        if len(self) > self.at_most:
+            self.popitem(last=False)
 
 
 class LruCache(OrderedDict[str, T]):

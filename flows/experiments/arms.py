@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from flows.common.batches import KafkaBatch
+from flows.common.caches import Newest
 from online_models.experiments.arm_days import MAX_DAYS, OneDay, Shown, user_hash
 from online_models.experiments.arm_sums import (
     DAY_MS,
@@ -175,7 +176,7 @@ class ArmState:
         """Partition -> when the newest list that was read had been written, epoch ms."""
         self._lists_ended: set[int] = set()
         """Partitions in which there was no further list to read."""
-        self._erased: dict[str, int] = {}
+        self._erased: Newest[str, int] = Newest(_MAX_ERASED)
         self._changed: set[_Arm] = set()
 
     def start(self) -> Mapping[_Where, int]:
@@ -311,9 +312,7 @@ class ArmState:
 
     def _forget(self, partition: int, user_id: str, ts: int) -> None:
         """Take the user out of all sums: what is left of the past in the other topics does not count (R27)."""
-        self._erased[user_id] = ts
-        if len(self._erased) > _MAX_ERASED:
-            del self._erased[next(iter(self._erased))]
+        self._erased.remember(user_id, ts)
         user = self._users[user_id]
         self._dirty_users.add(user_id)
         self._move(partition, contributions(user), {}, ts)

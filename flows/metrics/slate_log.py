@@ -5,13 +5,14 @@ What it says follows from the log alone: it holds no state of its own, and reads
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from flows.common.caches import Newest
 from flows.common.kafka_log import offset_at, watermarks
 from flows.metrics.tallies import SlateKind, decode_kind
 from state.settings import Settings
@@ -34,7 +35,7 @@ class _Followed:
     """One partition of `impressions`, read up to `position`."""
 
     position: int
-    kinds: dict[str, SlateKind] = field(default_factory=dict)
+    kinds: Newest[str, SlateKind]
     newest_ts: int = 0
     until: int = 0
     """Lists newer than this are not needed yet: reading is paused there, else they would push out older ones."""
@@ -93,7 +94,7 @@ class SlateLog:
         low, high = self._ends(partition)
         start = high if found < 0 else max(low, found, high - self._max_slates)
         self._consumer.incremental_assign([TopicPartition(self._topic, partition, start)])
-        return _Followed(start)
+        return _Followed(start, Newest(self._max_slates))
 
     def _ends(self, partition: int) -> tuple[int, int]:
         return watermarks(self._asker, TopicPartition(self._topic, partition), _TIMEOUT_S)
@@ -129,9 +130,7 @@ class SlateLog:
             log.error("%s[%d] %d is left out: %s", self._topic, message.partition(), message.offset(), broken)
             return
         followed.newest_ts = max(followed.newest_ts, ts)
-        followed.kinds[request_id] = kind
-        if len(followed.kinds) > self._max_slates:
-            del followed.kinds[next(iter(followed.kinds))]
+        followed.kinds.remember(request_id, kind)
         if not followed.paused and followed.newest_ts > followed.until:
             followed.paused = True
             self._consumer.pause([TopicPartition(self._topic, message.partition())])

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from flows.common.batches import KafkaBatch
+from flows.common.caches import Newest
 from flows.metrics.slate_log import MAX_SLATES
 from flows.metrics.tallies import Books, SlateKind, Tally, TallyEvents, TallyLabels, TallySlates, decode_kind
 from flows.metrics.windowed_sums import WindowedSums
@@ -21,7 +22,7 @@ class LocalMetrics:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kinds: dict[str, SlateKind] = {}
+        self._kinds: Newest[str, SlateKind] = Newest(MAX_SLATES)
         self._tallies: dict[str, Tally] = {
             CLEAN.name: TallyEvents(self, window_ms=0),
             IMPRESSIONS.name: TallySlates(),
@@ -45,9 +46,7 @@ class LocalMetrics:
             assert value is not None
             if batch.topic == IMPRESSIONS.name:
                 request_id, _, kind = decode_kind(value)
-                self._kinds[request_id] = kind
-                if len(self._kinds) > MAX_SLATES:
-                    del self._kinds[next(iter(self._kinds))]
+                self._kinds.remember(request_id, kind)
             tally.add(self._books, _PARTITION, value, ts, None)
 
     def flush(self, now_ms: int) -> None:

@@ -1,4 +1,4 @@
-from flows.common.caches import LruCache
+from flows.common.caches import LruCache, Newest
 
 
 def test_what_has_not_changed_for_longest_goes_first() -> None:
@@ -19,3 +19,11 @@ def test_grown_value_is_weighed_again() -> None:
     cache.trim("b")
     assert "a" not in cache
     assert len(cache) == 1
+
+
+def test_of_too_many_values_those_that_came_first_go() -> None:
+    newest: Newest[str, int] = Newest(2)
+    for n, key in enumerate(["a", "b", "a", "c"]):
+        newest.remember(key, n)
+
+    assert dict(newest) == {"b": 1, "c": 3}, "a value that is replaced stays where it was"
