@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,13 @@ class LastLists:
 
     def __init__(self, max_users: int = MAX_USERS) -> None:
         self._max_users = max_users
-        self._lists: OrderedDict[tuple[str, str], tuple[list[str], LastList]] = OrderedDict()
+        self._lists: OrderedDict[tuple[str, str], tuple[LastList, ref[Replica], list[str]]] = OrderedDict()
+        """User and surface -> the list, the replica that its slots are of, and the ids of its items."""
 
     def wants(self, user_id: str, surface: str, basis: tuple[object, ...]) -> bool:
         """Return whether a list of this user is worth remembering now."""
         known = self._lists.get((user_id, surface))
-        return known is None or known[1].basis != basis or time.monotonic() - known[1].made_at > _FRESH_S
+        return known is None or known[0].basis != basis or time.monotonic() - known[0].made_at > _FRESH_S
 
     def put(self, user_id: str, surface: str, replica: Replica, found: LastList) -> None:
         """Remember the best `MAX_ITEMS` of scored candidates, those that rules put there among them."""
@@ -58,10 +60,8 @@ class LastLists:
             by_rule = sum(1 << bit for bit, name in enumerate(found.source_names) if name in BY_RULE)
             best = np.argpartition(np.where(sources & by_rule, np.inf, scores), -MAX_ITEMS)[-MAX_ITEMS:]
             slots, sources, scores = slots[best], sources[best], scores[best]
-        # By id: when all is loaded again, as after an outage, slots may mean other items.
-        ids = replica.item_ids(slots)
         kept = replace(found, slots=slots, sources=sources, scores=scores)
-        self._lists[user_id, surface] = ids, kept
+        self._lists[user_id, surface] = kept, ref(replica), replica.item_ids(slots)
         self._lists.move_to_end((user_id, surface))
         if len(self._lists) > self._max_users:
             self._lists.popitem(last=False)
@@ -69,9 +69,12 @@ class LastLists:
     def get(self, user_id: str, surface: str, replica: Replica) -> LastList | None:
         """Return the list, as far as the replica knows its items; None where there is none."""
         known = self._lists.get((user_id, surface))
-        if known is None or time.monotonic() - known[1].made_at > _OLD_S:
+        if known is None or time.monotonic() - known[0].made_at > _OLD_S:
             return None
-        ids, kept = known
+        kept, made_of, ids = known
+        if made_of() is replica:
+            return kept
+        # When all is loaded again, as after an outage, slots may mean other items.
         slots = [replica.slot(item_id) for item_id in ids]
         there = np.array([slot is not None for slot in slots], np.bool_)
         found = np.array([slot for slot in slots if slot is not None], np.int32)
@@ -80,7 +83,7 @@ class LastLists:
     def recent(self, user_id: str, surface: str, replica: Replica, basis: tuple[object, ...]) -> LastList | None:
         """Return the list if it was made a moment ago, of the same."""
         known = self._lists.get((user_id, surface))
-        if known is None or known[1].basis != basis or time.monotonic() - known[1].made_at > _FRESH_S:
+        if known is None or known[0].basis != basis or time.monotonic() - known[0].made_at > _FRESH_S:
             return None
         return self.get(user_id, surface, replica)
 
