@@ -96,27 +96,32 @@ def standings(activity: Activity, event_types: Collection[str], stream_ts: int =
     By default all that the panes hold: that is true until a window loses the first of them.
     """
     stream_s = stream_ts // 1000
-    found = [(0, NEVER, 0)] * len(_NAMES)
+    totals, firsts, lasts = [0] * len(_NAMES), [NEVER] * len(_NAMES), [0] * len(_NAMES)
     for key, pane in activity.panes.items():
         index = key % _FINEST_S
         end = key + _END_S[index]
-        if end > stream_s and (n := sum([n for event_type, n in pane.items() if event_type in event_types])):
-            total, first, last = found[index]
-            found[index] = total + n, min(first, end), max(last, end)
-    return tuple(Standing(*of_window) for of_window in found)
+        if end <= stream_s:
+            continue
+        n = 0
+        for event_type, n_of_type in pane.items():
+            if event_type in event_types:
+                n += n_of_type
+        if n:
+            totals[index] += n
+            firsts[index] = min(firsts[index], end)
+            lasts[index] = max(lasts[index], end)
+    return tuple(map(Standing, totals, firsts, lasts))
 
 
 def together(parts: Iterable[tuple[Standing, ...]]) -> tuple[Standing, ...]:
     """Return the standings of something whose events were counted apart."""
-    windows = list(zip(*parts, strict=True)) or [()] * len(_NAMES)
-    return tuple(
-        Standing(
-            sum(part.n_events for part in of_window),
-            min((part.stays_until for part in of_window), default=NEVER),
-            max((part.ends_at for part in of_window), default=0),
-        )
-        for of_window in windows
-    )
+    totals, firsts, lasts = [0] * len(_NAMES), [NEVER] * len(_NAMES), [0] * len(_NAMES)
+    for part in parts:
+        for index, (n, first, last) in enumerate(part):
+            totals[index] += n
+            firsts[index] = min(firsts[index], first)
+            lasts[index] = max(lasts[index], last)
+    return tuple(map(Standing, totals, firsts, lasts))
 
 
 def merge(parts: Iterable[Activity]) -> Activity:
