@@ -27,6 +27,7 @@ appendfsync everysec
 save ""
 # A rewrite copies all that there is, beside the flows: rarely, and without compressing vectors, which does little.
 auto-aof-rewrite-min-size 256mb
+auto-aof-rewrite-percentage 300
 rdbcompression no
 aof-use-rdb-preamble yes
 maxmemory-policy noeviction
