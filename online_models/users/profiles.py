@@ -5,7 +5,6 @@ profile holds does not depend on the order in which events came, up to rounding 
 have dropped (R24).
 """
 
-from bisect import insort
 from collections.abc import Sequence
 
 from online_models.users import activity
@@ -129,10 +128,10 @@ def _order(step: RecentItem) -> tuple[int, str, str, float, str]:
 
 
 def _remember(recent: list[RecentItem], step: RecentItem, at_most: int) -> None:
-    if not recent or recent[-1].ts < step.ts:
-        recent.append(step)
-    else:
-        insort(recent, step, key=_order)
+    at, order = len(recent), _order(step)
+    while at and _order(recent[at - 1]) > order:  # hardly ever: events come nearly in order
+        at -= 1
+    recent.insert(at, step)
     if len(recent) > at_most:
         del recent[0]
 
