@@ -2,24 +2,27 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import redis
 from rich.console import Console
 
 from ops.bench import ceiling
 from ops.bench.api import BenchError
-from ops.lag import behind
+from ops.lag import Progress
 from ops.stack.children import Child, environment, free_ports, wait_until
 from ops.stack.display import Display
 from ops.stack.home import Home
-from ops.stack.parts import FLOWS
+from ops.stack.parts import FLOWS, Flow
 from ops.stack.start import start, stop
 from ops.stack.supervisor import Supervisor
 from state.settings import Settings
+from state.topics import Topic
 
 _START = timedelta(seconds=30)
 _RESTART = timedelta(seconds=60)
@@ -61,9 +64,24 @@ def restarts(settings: Settings) -> int:
 
 
 def everything_caught_up(settings: Settings, within: timedelta) -> None:
-    """Wait for all flows, also for those that no list waits for. Raise `BenchError`."""
-    if not wait_until(lambda: not any(behind(settings).values()), within, timedelta(seconds=0.5)):
-        raise BenchError(f"flows are still behind: {behind(settings)}")
+    """Wait for all flows, also for those that no list waits for, to have taken in what there is. Raise `BenchError`.
+
+    One after the other, as they write for each other, each up to where its inputs end when it is its turn: examples of
+    lists that nobody answered come for minutes after all else.
+    """
+    until = monotonic() + within.total_seconds()
+    progress = Progress(settings)
+    try:
+        for flow in FLOWS:
+            taken_in = partial(_has_taken_in, progress, flow, {topic: progress.ends(topic) for topic in flow.inputs})
+            if not wait_until(taken_in, timedelta(seconds=until - monotonic()), timedelta(seconds=0.5)):
+                raise BenchError(f"{flow.name} is still behind after {within}")
+    finally:
+        progress.close()
+
+
+def _has_taken_in(progress: Progress, flow: Flow, ends: Mapping[Topic, Mapping[int, int]]) -> bool:
+    return not any(progress.behind(flow, topic, of_topic) for topic, of_topic in ends.items())
 
 
 def running_flows(settings: Settings) -> dict[str, int]:
