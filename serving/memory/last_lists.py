@@ -72,7 +72,7 @@ class LastLists:
         if known is None or time.monotonic() - known[0].made_at > _OLD_S:
             return None
         kept, made_of, ids = known
-        if made_of() is replica:
+        if made_of() is replica:  # which never gives an item's slot to another
             return kept
         # When all is loaded again, as after an outage, slots may mean other items.
         slots = [replica.slot(item_id) for item_id in ids]
