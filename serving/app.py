@@ -16,6 +16,7 @@ from serving.access.guard import Guard, page_policy
 from serving.access.rates import Rates, rates_path
 from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
+from serving.memory.answers import Answers
 from serving.memory.control import Control
 from serving.memory.last_lists import LastLists
 from serving.memory.live_users import CLOSING, LiveUsers
@@ -119,14 +120,20 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
 
         requests_traced, impressions = traced(settings, impressions)
         app.add_middleware(requests_traced)
-    remembered = LastLists()
-    known.on_erase = remembered.forget
+    remembered, answered = LastLists(), Answers()
+
+    def forget(user_id: str) -> None:
+        remembered.forget(user_id)
+        answered.forget(user_id)
+
+    known.on_erase = forget
     surfaces = declare(
         Parts(
             users=known,
             withheld=lambda: mirror.withheld,
             text=mirror.text,
             lists=remembered,
+            answers=answered,
             rotation=Rotation(store, known.breaker),
             impressions=impressions,
             observe=telemetry.observe_stage,

@@ -46,6 +46,12 @@ def observe_stage(surface: str, stage: str, seconds: float, skipped: bool) -> No
 
 
 @cache
+def rungs(surface: str, told: str) -> Counter:
+    """Return the counter of lists of a surface that came to this rung."""
+    return RUNGS.labels(surface, told)
+
+
+@cache
 def user_reads(result: str) -> Counter:
     """Return the counter of user states with this result."""
     return USER_READS.labels(result)

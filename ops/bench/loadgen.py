@@ -31,8 +31,8 @@ class Load(msgspec.Struct):
     n_clients: int
     seconds: float
     warm_up_s: float = 1.0
-    whole: str = ""
-    """What the body of a whole answer contains."""
+    kinds: dict[str, str] = {}
+    """Kind of answer -> what only the bodies of such contain."""
 
 
 class Result(msgspec.Struct):
@@ -45,8 +45,8 @@ class Result(msgspec.Struct):
     latencies_s: list[float]
     cpu_share: float
     """CPU seconds of the generator per second, 1 being a whole core."""
-    n_degraded: int = 0
-    """Answers without `Load.whole`."""
+    of_kind_s: dict[str, list[float]] = {}
+    """Kind of answer -> the latencies of such, seconds."""
 
     @property
     def per_second(self) -> float:
@@ -74,6 +74,7 @@ async def run(load: Load) -> Result:
     begin = time.perf_counter() + load.warm_up_s
     end = begin + load.seconds
     latencies: list[float] = []
+    of_kind: dict[str, list[float]] = {kind: [] for kind in load.kinds}
     cpu: list[float] = []
     async with Client(load.base_url) as probe:
         await probe.get(load.paths[0])
@@ -83,18 +84,25 @@ async def run(load: Load) -> Result:
         cpu.append(time.process_time())
 
     noting = asyncio.create_task(note_cpu())
-    counted = await asyncio.gather(*(_ask(load, paths, begin, end, latencies) for _ in range(load.n_clients)))
+    asking = (_ask(load, paths, begin, end, latencies, of_kind) for _ in range(load.n_clients))
+    n_errors = sum(await asyncio.gather(*asking))
     seconds = time.perf_counter() - begin
     await noting
-    n_errors, n_degraded = (sum(of_clients) for of_clients in zip(*counted, strict=True))
     cpu_share = (time.process_time() - cpu[0]) / seconds
-    return Result(len(latencies), n_errors, seconds, latencies, cpu_share, n_degraded)
+    return Result(len(latencies), n_errors, seconds, latencies, cpu_share, of_kind)
 
 
-async def _ask(load: Load, paths: Iterator[str], begin: float, end: float, latencies: list[float]) -> tuple[int, int]:
-    """Ask until `end`; add the latencies of what began after `begin`, return how many failed and were degraded."""
-    n_errors = n_degraded = 0
-    whole = load.whole.encode()
+async def _ask(
+    load: Load,
+    paths: Iterator[str],
+    begin: float,
+    end: float,
+    latencies: list[float],
+    of_kind: dict[str, list[float]],
+) -> int:
+    """Ask until `end`; add the latencies of what began after `begin`, return how many failed."""
+    n_errors = 0
+    kinds = {kind: text.encode() for kind, text in load.kinds.items()}
     async with Client(load.base_url) as client:
         while (started := time.perf_counter()) < end:
             try:
@@ -105,8 +113,10 @@ async def _ask(load: Load, paths: Iterator[str], begin: float, end: float, laten
             if started >= begin:
                 latencies.append(time.perf_counter() - started)
                 n_errors += answer.status != 200
-                n_degraded += whole not in answer.body
-    return n_errors, n_degraded
+                for kind, text in kinds.items():
+                    if text in answer.body:
+                        of_kind[kind].append(latencies[-1])
+    return n_errors
 
 
 def main() -> None:

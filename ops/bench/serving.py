@@ -16,8 +16,9 @@ from state.settings import Settings
 _SHARES = (50, 95, 99)
 _CLIENTS = (1, 50)
 _TARGETS_MS = {95: 50.0}
-_WHOLE = '"degraded":null'
-"""In answers for which all candidates were scored."""
+_ANEW, _REPEATED = "ranked anew", "repeated"
+_KINDS = {_ANEW: '"degraded":null', _REPEATED: '"load":"ranked '}
+"""What answers contain for which all candidates were scored, and those that load had repeated from a moment ago."""
 _TIMEOUT_S = 10.0
 _READ_S = 2.0
 _N_TAIL = 2000
@@ -44,7 +45,7 @@ def measure(base_url: str, user_ids: list[str], ceiling_url: str, seconds: float
     figures: list[Figure] = []
     for n_clients in _CLIENTS:
         bare = generate(Load(ceiling_url, ["/"], n_clients, seconds))
-        ours = generate(Load(base_url, paths, n_clients, seconds, whole=_WHOLE))
+        ours = generate(Load(base_url, paths, n_clients, seconds, kinds=_KINDS))
         figures += _figures(n_clients, ours, bare)
     figures += _by_part(asyncio.run(_timings(base_url, paths[:_N_TIMED])))
     stages = asyncio.run(_candidates(base_url, paths[0]))
@@ -113,7 +114,18 @@ def _figures(n_clients: int, ours: Result, bare: Result) -> list[Figure]:
         ),
         *percentiles(name, ours.latencies_s, targets, bare_ms, _SHARES),
         Figure(f"{name}: errors", ours.n_errors, f"of {ours.n_requests:,}", target=0),
-        Figure(
-            f"{name}: lists that load or a failure made less of", ours.n_degraded, f"of {ours.n_requests:,}", target=0
-        ),
+        *_by_kind(name, ours),
+    ]
+
+
+def _by_kind(name: str, ours: Result) -> list[Figure]:
+    """Return how many lists were what, and the latency of those that were ranked for their request."""
+    of = f"of {ours.n_requests:,}"
+    anew, repeated = ours.of_kind_s[_ANEW], ours.of_kind_s[_REPEATED]
+    less = ours.n_requests - len(anew) - len(repeated)
+    return [
+        *percentiles(f"{name}, {_ANEW}:", anew, shares=(95,)),
+        Figure(f"{name}: {_ANEW}", len(anew), of),
+        Figure(f"{name}: of at most 5 s ago, {_REPEATED} for load", len(repeated), of),
+        Figure(f"{name}: less, for load or a failure", less, of, target=0),
     ]

@@ -14,7 +14,7 @@ MAX_USERS = 20_000
 MAX_ITEMS = 100
 """More than are shown: filters and exclusions still apply to them."""
 _FRESH_S = 5.0
-"""For so long a list is not remembered again, and may stand for a new one that would be made of the same."""
+"""For so long a list that would be made of the same is not remembered again."""
 BY_RULE = ("pinned", "promoted")
 """Sources of items that rules give a place, whatever the ranker thinks of them."""
 _OLD_S = 3600.0
@@ -79,13 +79,6 @@ class LastLists:
         there = np.array([slot is not None for slot in slots], np.bool_)
         found = np.array([slot for slot in slots if slot is not None], np.int32)
         return replace(kept, slots=found, sources=kept.sources[there], scores=kept.scores[there])
-
-    def recent(self, user_id: str, surface: str, replica: Replica, basis: tuple[object, ...]) -> LastList | None:
-        """Return the list if it was made a moment ago, of the same."""
-        known = self._lists.get((user_id, surface))
-        if known is None or known[0].basis != basis or time.monotonic() - known[0].made_at > _FRESH_S:
-            return None
-        return self.get(user_id, surface, replica)
 
     def forget(self, user_id: str) -> None:
         """Forget a user who is erased."""

@@ -24,13 +24,23 @@ class ImpressionLog:
     def follow_up(self, slate: Slate) -> None:
         if slate.user_id is None or not len(slate.candidates):
             return
-        queued = self._outbox.put(IMPRESSIONS, slate.user_id, self._encode(impression_of(slate)))
+        slate.impression = impression_of(slate)
+        queued = self._outbox.put(IMPRESSIONS, slate.user_id, self._encode(slate.impression))
         telemetry.impressions("queued" if queued else "dropped").inc()
 
 
 def impression_of(slate: Slate) -> Impression:
     """Return the record of a finished slate that was shown to a user."""
     assert slate.user_id is not None
+    if slate.repeated is not None:
+        return msgspec.structs.replace(
+            slate.repeated.impression,
+            request_id=slate.request_id,
+            ts=slate.wall_ms,
+            degraded=slate.degraded,
+            latency_ms=slate.timing_ms.get("total"),
+            features=b"",  # logged once, with the list that was scored by them
+        )
     shown = slate.candidates
     features = b""
     matrix = shown.features

@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Literal
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from online_models import fingerprints
 from online_models.catalogue.expressions import Boost, Expression, ExpressionError
@@ -22,6 +24,7 @@ from serving.contract.answers import ListAnswer, ListedItem, ModelVersion, State
 from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
 from serving.contract.wanted import boosts, check_user, filled, not_understood, wanted
+from serving.memory.answers import Answered
 from serving.memory.mirror import Mirror
 from serving.memory.models import Models
 from serving.memory.users import KnownUser
@@ -36,7 +39,7 @@ from state.partitioner import UserPartitions
 from state.records import Item
 from state.validation import InvalidInputError
 
-_AT_ONCE = 16
+_AT_ONCE = 12
 """Lists in the making at once. A list computes for about a millisecond and cannot be interrupted, so that with many
 more of them the answer of Redis would wait for its turn longer than a request waits for Redis; those in the making
 share calls to it, so that with fewer of them each would cost more."""
@@ -114,8 +117,8 @@ class Lists:
                 field = "item" if surface == "because" else "item_id"
                 raise ProblemError(404, f"item {about!r} is not known", field=field)
         wall_ms = int(time.time() * 1000)
-        bound = cursors.binding(query, surface, user_id, about, window)
-        shown = b"" if query.page is None else cursors.decode(query.page, bound, wall_ms // 1000, fingerprints.SIZE)
+        binding = partial(cursors.binding, query, surface, user_id, about, window)
+        shown = b"" if query.page is None else cursors.decode(query.page, binding(), wall_ms // 1000, fingerprints.SIZE)
         degraded = self._troubles()
         choice, rules = self._choose(surface, query, user_id, wall_ms, degraded)
         slate = Slate(
@@ -147,14 +150,20 @@ class Lists:
         async with self._places:
             waited_ms = (perf_counter() - started) * 1000
             slate.timing_ms["queue"] = round(waited_ms, 3)
-            slate.max_scored = most_scored(waited_ms / self._budget_ms)
+            slate.waited = waited_ms / self._budget_ms
+            slate.max_scored = most_scored(slate.waited)
             await self._surfaces[surface].run(slate)
         if slate.rung:
-            telemetry.RUNGS.labels(surface, slate.rung.told).inc()
+            telemetry.rungs(surface, slate.rung.told).inc()
         slate.timing_ms["total"] = round((perf_counter() - started) * 1000, 3)
         if user_id is not None:
             self._recent_users.append(user_id)
-        return render(slate, state_used(slate, self._mirror), _next(slate, bound, shown))
+        state = state_used(slate, self._mirror)
+        if slate.repeated is None:
+            slate.answer = render(slate, state, _next(slate, binding, shown))
+        else:
+            slate.answer = again(slate, state, slate.repeated)
+        return slate.answer
 
     def recent_users(self, n: int) -> list[str]:
         """Return some users to whom this process answered lately, newest first."""
@@ -223,12 +232,12 @@ class Lists:
         return found
 
 
-def _next(slate: Slate, bound: bytes, shown: bytes) -> str | None:
+def _next(slate: Slate, binding: Callable[[], bytes], shown: bytes) -> str | None:
     """Return the cursor of the page after this one, None when this is the last."""
     if not slate.has_more or len(shown) // fingerprints.SIZE + len(slate.candidates) > cursors.MAX_SHOWN:
         return None
     shown += slate.replica.fingerprints.pack(slate.candidates.slots)
-    return cursors.encode(bound, shown, slate.wall_ms // 1000)
+    return cursors.encode(binding(), shown, slate.wall_ms // 1000)
 
 
 def _wanted(query: ListQuery, replica: Replica) -> Expression | None:
@@ -266,12 +275,25 @@ def state_used(slate: Slate, mirror: Mirror) -> StateUsed:
     if slate.last is not None:
         source = "last list"
         age_ms = max(age_ms, slate.last.age_ms)
+    if slate.repeated is not None:
+        age_ms = max(age_ms, slate.repeated.age_ms)
     return StateUsed(
         age_ms=age_ms,
         user=source,
         user_ts=user_ts,
         pending=0 if user is None else user.n_pending,
         stream_ts=mirror.stream_ms,
+    )
+
+
+def again(slate: Slate, state: StateUsed, repeated: Answered) -> ListAnswer:
+    """Return the answer of then, to the request of now."""
+    return replace(
+        repeated.answer,
+        request_id=slate.request_id,
+        degraded=slate.degraded,
+        state=state,
+        timing_ms=slate.timing_ms,
     )
 
 

@@ -6,7 +6,7 @@ change a slate only as their last act, so that a skipped one leaves it as it was
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from time import perf_counter
 from typing import Protocol
 
@@ -74,7 +74,7 @@ class Pipeline:
         scale = slate.budget_ms / BUDGET_MS
         observed = self._n_runs % OBSERVED_EVERY == 0
         self._n_runs += 1
-        for stage in self.stages:
+        for stage in self._left(slate):
             n_in = len(slate.candidates)
             slate.notes = {}
             started = perf_counter()
@@ -106,6 +106,13 @@ class Pipeline:
             slate.degraded["answer"] = slate.rung.told
         if self._afterwards and not slate.is_trial:
             asyncio.get_running_loop().call_soon(self._follow_up, slate)
+
+    def _left(self, slate: Slate) -> Iterator[Stage]:
+        """Yield the stages until nothing is left to do."""
+        for stage in self.stages:
+            if slate.repeated is not None:
+                return
+            yield stage
 
     def _keep_back(self, slate: Slate) -> None:
         """Whatever stages did or did not do: nothing that rules withhold leaves here; without knowing, nothing does."""

@@ -16,12 +16,13 @@ from online_models.engine.context import Context
 from online_models.replica import Replica
 from online_models.reranking.rules import NO_RULES, ActiveRules
 from online_models.versions.ranking import Ranking
-from serving.contract.answers import RuleEffect, StageReport
+from serving.contract.answers import ListAnswer, RuleEffect, StageReport
 from serving.contract.queries import ListQuery
+from serving.memory.answers import Answered
 from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
 from serving.pipelines.ladder import BUDGET_MS, MAX_SCORED, Rung
-from state.records import Shown
+from state.records import Impression, Shown
 
 _NO_SLOTS = np.empty(0, np.int32)
 _log = logging.getLogger("serving")
@@ -134,7 +135,15 @@ class Slate:
     rung: Rung = Rung.FULL
     """The lowest one of the ladder that the list has come to."""
     last: LastList | None = None
-    """What stands for the candidates and their scores on rung `CACHED`, and under load."""
+    """What stands for the candidates and their scores on rung `CACHED`."""
+    repeated: Answered | None = None
+    """What stands for the whole list, under load: nothing is left to do."""
+    answer: ListAnswer | None = None
+    """As given."""
+    impression: Impression | None = None
+    """As logged."""
+    waited: float = 0.0
+    """For its turn: share of the budget."""
     max_scored: int = MAX_SCORED
     """Candidates that may be scored: fewer under load."""
     budget_ms: float = BUDGET_MS
@@ -160,11 +169,11 @@ class Slate:
 
     @property
     def basis(self) -> tuple[object, ...]:
-        """Return what makes a usual list another one, but for what other users did: two that are equal rank alike."""
+        """Return what makes a usual list another one, but for what other users did: two that are equal are alike."""
         profile = None if self.user is None else self.user.profile
         done = None if profile is None else (profile.last_ts, sum(profile.activity.counts.values()))
         chosen = None if self.ranking is None or self.ranking is self.replica.ranking else self.ranking.version
-        return done, self.rules.version, self.experiments, chosen, self.query.device, self.query.region
+        return done, self.rules.version, self.experiments, chosen, self.query
 
     @property
     def situation(self) -> Situation:
@@ -230,6 +239,15 @@ class Slate:
         self.source_names = last.source_names
         self.model = last.model
         self.candidates = Candidates(last.slots, last.sources, last.scores)
+
+    def repeat(self, found: Answered) -> None:
+        """Let the list that was answered a moment ago stand for this one."""
+        self.descend(Rung.CACHED)
+        self.degraded["load"] = f"ranked {found.age_ms} ms ago"
+        self.repeated = found
+        self.model = (found.impression.model, found.impression.model_version)
+        n = len(found.slots)
+        self.candidates = Candidates(found.slots, np.zeros(n, np.uint32), np.full(n, np.nan))
 
     def fail(self, part: str, error: Exception) -> None:
         """Go on without a part of a stage."""

@@ -24,7 +24,9 @@ from serving.pipelines.stages import (
     Rank,
     ReadShown,
     ReadUser,
+    RememberAnswer,
     RememberShown,
+    Repeat,
     Rerank,
     Retrieve,
     Score,
@@ -35,9 +37,11 @@ from serving.surfaces.parts import Parts
 
 def home(parts: Parts) -> Pipeline:
     """Candidates of every source, ranked by the online model."""
+    protection = (HiddenByUser(), Permitted(), Servable(parts.withheld))
     return Pipeline(
         "home",
         ReadUser(parts.users, parts.lists),
+        Repeat(parts.answers, Drop(*protection)),
         ReadShown(parts.rotation),
         Hydrate(),
         Retrieve(
@@ -56,7 +60,7 @@ def home(parts: Parts) -> Pipeline:
             Popular(k=PER_SOURCE),
             lists=parts.lists,
         ),
-        Drop(HiddenByUser(), Permitted(), Servable(parts.withheld), Excluded(), Wanted(), Seen()),
+        Drop(*protection, Excluded(), Wanted(), Seen()),
         Score(parts.lists),
         InContext(),
         Dislikes(),
@@ -65,6 +69,6 @@ def home(parts: Parts) -> Pipeline:
         Rank(),
         Rerank(),
         Select(),
-        afterwards=(parts.impressions, RememberShown(parts.rotation)),
+        afterwards=(parts.impressions, RememberShown(parts.rotation), RememberAnswer(parts.answers)),
         observe=parts.observe,
     )

@@ -6,6 +6,7 @@ from serving.pipelines.stages.candidates import Hydrate, HydrateUser, Retrieve
 from serving.pipelines.stages.dropping import Drop
 from serving.pipelines.stages.ranking import Boost, Rank, Rerank, Select
 from serving.pipelines.stages.reading import NewestTaken, ReadShown, ReadUser, RememberShown
+from serving.pipelines.stages.repeating import RememberAnswer, Repeat
 from serving.pipelines.stages.scoring import BlendText, Score, ScoreBy
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "Rank",
     "ReadShown",
     "ReadUser",
+    "RememberAnswer",
     "RememberShown",
+    "Repeat",
     "Rerank",
     "Retrieve",
     "Score",

@@ -5,18 +5,12 @@ from collections.abc import Awaitable
 from serving.memory.last_lists import LastLists
 from serving.memory.rotation import Rotation
 from serving.memory.users import Users
-from serving.pipelines.ladder import MAX_SCORED, Rung
+from serving.pipelines.ladder import Rung
 from serving.pipelines.slate import Slate
-
-_SPARE = 2
-"""Times as many items as are asked for must be remembered: some may be left out, and the list is as long as ever."""
 
 
 class ReadUser:
     """Reads the user's state in one round trip; without Redis, what this process remembers of the user.
-
-    Under load, what was ranked a moment ago stands for a new list that would be made of the same: people who wait ask
-    again.
 
     Parameters
     ----------
@@ -40,11 +34,6 @@ class ReadUser:
     async def _read(self, slate: Slate, user_id: str) -> None:
         slate.user = await self._users.read(user_id, slate.query.session_id)
         slate.notes["pending_feedback"] = slate.user.n_pending
-        if self._lists is not None and slate.max_scored < MAX_SCORED and slate.is_usual:
-            last = self._lists.recent(user_id, slate.surface, slate.replica, slate.basis)
-            if last is not None and len(last.slots) >= _SPARE * slate.query.limit:
-                slate.last = last
-                slate.degraded["load"] = f"ranked {last.age_ms} ms ago"
 
     def fallback(self, slate: Slate) -> None:
         if slate.user_id is None:

@@ -6,16 +6,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from falcon import testing
 
 from online_models.versions.ranking import Ranking
-from serving.memory import last_lists
+from serving.memory import answers
 from serving.memory.mirror import Mirror
 from serving.pipelines import lists as lists_module
-from serving.pipelines.ladder import LOAD, MAX_SCORED, Rung, most_scored
+from serving.pipelines.ladder import LOAD, MAX_SCORED, REPEATED, Rung, most_scored, oldest_repeated_s
+from serving.pipelines.stages import repeating
 from state.entries import CATALOGUE
-from state.records import CleanEvent, Item
+from state.records import CleanEvent, Impression, Item
 from state.store import Changes
 from tests.unit.serving.system import NOW_MS, System
 
@@ -118,6 +120,12 @@ async def test_under_load_fewer_candidates_are_scored(system: System, monkeypatc
     assert len(answer["items"]) == 20
 
 
+def load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every request have waited long."""
+    monkeypatch.setattr(lists_module, "most_scored", lambda _: 25)
+    monkeypatch.setattr(repeating, "oldest_repeated_s", lambda _: 5.0)
+
+
 async def test_under_load_a_list_of_a_moment_ago_stands_until_the_user_does_something(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,25 +139,25 @@ async def test_under_load_a_list_of_a_moment_ago_stands_until_the_user_does_some
 
     whole, degraded = await asked()
     assert degraded == {}
-    monkeypatch.setattr(lists_module, "most_scored", lambda _: 25)
+    load(monkeypatch)
     again, degraded = await asked()
     assert again == whole
     assert degraded["answer"] == "cached list of this user"
     assert re.fullmatch(r"ranked \d+ ms ago", degraded["load"])
     longer = (await system.call("GET", LIST, limit=40))[1]
-    assert longer["degraded"] == {"load": "only 40 candidates were scored"}, (
-        "60 are remembered: too few to leave some out"
-    )
+    assert longer["degraded"] == {"load": "only 40 candidates were scored"}
     assert len(longer["items"]) == 40
-    for special in ({"exclude": "m1"}, {"seen": "show"}):
-        assert (await asked(**special))[1]["load"] == "only 25 candidates were scored"
+    assert (await asked())[0] == (await asked())[0], "the last one that was made stands, of whatever length it was"
+    for special in ({"exclude": "m1"}, {"seen": "show"}, {"exploration": 0.5}, {"rotation": 0.5}, {"explain": "true"}):
+        for _ in range(2):
+            assert (await asked(**special))[1]["load"] == "only 25 candidates were scored", special
     await system.call("POST", "/v1/users/u1/feedback", {"item_id": whole[0], "type": "like", "ts": NOW_MS})
     after, degraded = await asked()
     assert whole[0] not in after
     assert degraded == {"load": "only 25 candidates were scored"}
     assert (await asked())[0] == after
     clock = time.monotonic
-    monkeypatch.setattr(last_lists.time, "monotonic", lambda: clock() + 6.0)
+    monkeypatch.setattr(answers.time, "monotonic", lambda: clock() + 6.0)
     assert (await asked())[1] == {"load": "only 25 candidates were scored"}
 
 
@@ -158,13 +166,66 @@ async def test_a_list_under_load_obeys_rules_that_came_meanwhile(
 ) -> None:
     """R9, R10"""
     first = await system.ids("u1")
-    monkeypatch.setattr(lists_module, "most_scored", lambda _: 25)
+    load(monkeypatch)
     assert await system.ids("u1") == first
     rules = {"pins": [{"name": "top", "item": "m59", "position": 0}]}
     status, answer = await system.call("PUT", "/v1/admin/rules", {"rules": rules, "version": 0})
     assert status == 200, answer
     assert (await system.ids("u1"))[0] == "m59"
     assert (await system.ids("u1"))[0] == "m59", "remembered, whatever its score"
+
+
+async def test_a_repeated_list_is_logged_as_one_of_its_own(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R10, R13: under its own id and time; what it was scored by is logged once."""
+    _, whole = await system.call("GET", LIST)
+    load(monkeypatch)
+    _, repeated = await system.call("GET", LIST)
+    assert repeated["request_id"] != whole["request_id"]
+    assert repeated["state"]["age_ms"] >= whole["state"]["age_ms"]
+    same = ("items", "model", "experiments", "next", "surface", "user_id")
+    assert [repeated[name] for name in same] == [whole[name] for name in same]
+    first, second = (
+        msgspec.msgpack.decode(value or b"", type=Impression) for _, _, value in system.log.impressions.sent
+    )
+
+    assert (second.request_id, second.degraded) == (repeated["request_id"], repeated["degraded"])
+    assert (second.items, second.scores, second.sources) == (first.items, first.scores, first.sources)
+    assert (second.reasons, second.propensities, second.novelty) == (first.reasons, first.propensities, first.novelty)
+    assert first.features
+    assert not second.features
+    _, later = await system.call("GET", LIST, page=repeated["next"])
+    assert not {item["item_id"] for item in later["items"]} & {item["item_id"] for item in whole["items"]}
+
+
+async def test_a_list_with_an_item_that_is_gone_by_now_is_made_anew(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R8, R10: and is as long as ever."""
+    before = await system.ids("u1", limit=20)
+    load(monkeypatch)
+    assert (await system.call("DELETE", f"/v1/items/{before[3]}"))[0] == 202
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"] == {"load": "only 25 candidates were scored"}
+    assert before[3] not in [item["item_id"] for item in answer["items"]]
+    assert len(answer["items"]) == 20
+
+
+async def test_an_erased_user_has_no_list_to_repeat(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R27"""
+    await system.call("GET", LIST)
+    assert (await system.call("DELETE", "/v1/users/u1"))[0] == 202
+    load(monkeypatch)
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"] == {"load": "only 25 candidates were scored"}
+
+
+def test_the_longer_the_wait_the_older_a_list_may_be() -> None:
+    """R10: none is repeated to who did not wait."""
+    begin, end, seconds = REPEATED
+    assert [oldest_repeated_s(waited) for waited in (0.0, begin)] == [0.0, 0.0]
+    assert oldest_repeated_s((begin + end) / 2) == pytest.approx(seconds / 2)
+    assert [oldest_repeated_s(waited) for waited in (end, 1.0, 9.0)] == [seconds] * 3
+    assert begin < end <= LOAD[0][0], "what is as good as ever comes before what is less"
 
 
 async def test_a_wait_is_judged_by_its_share_of_the_budget(system: System, monkeypatch: pytest.MonkeyPatch) -> None:

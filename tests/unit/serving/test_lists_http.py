@@ -137,8 +137,8 @@ async def test_explain_tells_what_each_stage_kept_and_dropped(system: System) ->
     _, answer = await system.call("GET", "/v1/users/u1/recommendations", limit=5, explain="true", exclude="m1")
     stages = {report["stage"]: report for report in answer["explain"]}
     assert list(stages) == [
-        "user", "rotation", "hydrate", "retrieve", "filter", "score", "context", "dislikes", "adjust", "boost", "rank",
-        "rerank", "select",
+        "user", "repeat", "rotation", "hydrate", "retrieve", "filter", "score", "context", "dislikes", "adjust",
+        "boost", "rank", "rerank", "select",
     ]  # fmt: skip
     assert stages["filter"]["notes"]["excluded"] == 1
     assert stages["filter"]["n_in"] - stages["filter"]["n_out"] == 1
