@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -55,17 +56,21 @@ class Result(msgspec.Struct):
 
 def generate(load: Load) -> Result:
     """Run the load in a process of its own. Raise `LoadError`."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "ops.bench.loadgen"],
-            input=msgspec.json.encode(load),
-            capture_output=True,
-            timeout=load.seconds + load.warm_up_s + _GRACE_S,
-            check=True,
-        )
-    except subprocess.CalledProcessError as error:
-        raise LoadError(error.stderr.decode(errors="replace").strip().splitlines()[-1]) from error
-    return msgspec.json.decode(done.stdout, type=Result)
+    # Not a pipe: of two megabytes its reader once got the first 800 kB, and the writer no error.
+    with tempfile.TemporaryFile() as found:
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "ops.bench.loadgen"],
+                input=msgspec.json.encode(load),
+                stdout=found,
+                stderr=subprocess.PIPE,
+                timeout=load.seconds + load.warm_up_s + _GRACE_S,
+                check=True,
+            )
+        except subprocess.CalledProcessError as error:
+            raise LoadError(error.stderr.decode(errors="replace").strip().splitlines()[-1]) from error
+        found.seek(0)
+        return msgspec.json.decode(found.read(), type=Result)
 
 
 async def run(load: Load) -> Result:

@@ -43,16 +43,16 @@ MAX_SCORED = 500
 """Candidates that the ranker sees, after the filters, of a request that did not wait."""
 FILTERED = 8
 """Times as many are scored of a filtered list: of what few know the sources cannot tell what the ranker would like."""
-REPEATED = (0.1, 0.4, 5.0)
+REPEATED = (0.05, 0.44, 5.0)
 """(from, to, seconds): a request that has waited for its turn for more than the first share of its budget gets the list
 of a moment ago again, where a new one would be made of the same; the longer it has waited, the older that may be, up to
 these seconds from the second share on. So the shorter a queue is the more lists are made anew, and it settles: with one
 age for all, it would be worked off and build up by turns."""
 LOAD: tuple[tuple[float, int], ...] = ((0.44, 300), (0.56, 200), (0.69, 120), (0.81, 60))
 """(share, n): a request that has waited for its turn for more than this share of its budget has at most n candidates
-scored. Waiting is what load shows in first, before the budget is
-spent: with less to do for each, the queue is worked off. With 50 clients at once and lists within 50 ms a request waits
-for less than the first of these, 35 ms: such a load is promised whole lists."""
+scored. Waiting is what load shows in first, before the budget is spent: with less to do for each, the queue is worked
+off. 50 clients at once whose lists come within 50 ms wait for less than the first of these, 35 ms: such a load gets
+lists that are ranked whole, now or a moment ago."""
 
 
 def oldest_repeated_s(waited: float) -> float:
