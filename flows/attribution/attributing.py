@@ -8,7 +8,7 @@ and corrects what has been said.
 import heapq
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -31,7 +31,12 @@ log = logging.getLogger(__name__)
 EXPLICIT_NEGATIVES = frozenset({"dislike", "hide"})
 
 _NEVER = -1
+_IDLE = 1000
 _OUTCOME, _HELD, _EXPIRY, _END = range(4)  # of what is due at the same time, in this order
+
+_Entry = tuple[int, int, str, int, CleanEvent | None]
+"""What is due: when, which kind, of what id, a serial number, and the event. The id, of the event or else of the slate,
+makes ties independent of the order of arrival. A slate has one entry: of its expiry, then of its end."""
 
 _decode_event = msgspec.msgpack.Decoder(CleanEvent).decode
 
@@ -48,7 +53,7 @@ class Rules:
     """How far messages may come out of order without any effect."""
     hold: timedelta = timedelta(seconds=30)
     """An outcome waits this long for the impression that its request id names."""
-    max_slate_bytes: int = 64 * 2**20
+    max_slate_bytes: int = 96 * 2**20
     max_slates_per_user: int = 64
     max_held: int = 50_000
     """Outcomes that wait for their time."""
@@ -78,8 +83,8 @@ class Attribution:
         self._slates_of: dict[str, list[Slate]] = {}  # by user
         self._slate_bytes = 0
         self._ended: Newest[str, None] = Newest(rules.max_recent)  # request ids
-        # (due, kind, id, serial, slate or event); the id makes ties independent of the order of arrival
-        self._agenda: list[tuple[int, int, str, int, Slate | CleanEvent]] = []
+        self._agenda: list[_Entry] = []
+        self._n_idle = 0  # entries of slates that were evicted
         self._serial = count()
         self._held: dict[str, dict[str, CleanEvent]] = {}  # by the request id that is awaited, by event id
         self._n_held = 0
@@ -126,9 +131,8 @@ class Attribution:
         self._slates[request_id] = slate
         of_user = self._slates_of.setdefault(user_id, [])
         of_user.append(slate)
-        self._slate_bytes += len(slate.message)
-        self._schedule(ts + self._wait, _EXPIRY, request_id, slate)
-        self._schedule(ts + self._window, _END, request_id, slate)
+        self._slate_bytes += slate.n_bytes
+        self._schedule(ts + self._wait, _EXPIRY, request_id)
         self._release(slate)
         if len(of_user) > self._rules.max_slates_per_user:
             self._evict(of_user[0])
@@ -169,7 +173,7 @@ class Attribution:
         user_id = event.user_id
         self._erased.remember(user_id, event.ts)
         for slate in tuple(self._slates_of.get(user_id, ())):
-            self._forget(slate)
+            self._leave_out(slate)
         for request_id, held in tuple(self._held.items()):
             kept = {event_id: event for event_id, event in held.items() if event.user_id != user_id}
             if len(kept) == len(held):
@@ -179,10 +183,7 @@ class Attribution:
                 self._held[request_id] = kept
             else:
                 del self._held[request_id]
-        waiting = [entry for entry in self._agenda if not _is_outcome_of(user_id, entry[1], entry[4])]
-        self._n_held -= len(self._agenda) - len(waiting)
-        heapq.heapify(waiting)
-        self._agenda = waiting
+        self._n_held -= self._keep_in_agenda(lambda entry: not _is_outcome_of(user_id, entry))
         self.counts["erased_users"] += 1
 
     def _add_outcome(self, event: CleanEvent) -> None:
@@ -193,8 +194,8 @@ class Attribution:
         self._n_held += 1
         self._schedule(event.ts, _OUTCOME, event.event_id, event)
 
-    def _schedule(self, ts: int, kind: int, name: str, subject: Slate | CleanEvent) -> None:
-        heapq.heappush(self._agenda, (ts + self._settle, kind, name, next(self._serial), subject))
+    def _schedule(self, ts: int, kind: int, name: str, event: CleanEvent | None = None) -> None:
+        heapq.heappush(self._agenda, (ts + self._settle, kind, name, next(self._serial), event))
 
     def _count_undecodable(self, topic: str, error: msgspec.MsgspecError) -> None:
         self.counts["undecodable"] += 1
@@ -207,13 +208,13 @@ class Attribution:
         watermark = self._clock.watermark(now)
         agenda = self._agenda
         while agenda and (agenda[0][0] <= watermark or self._n_held > self._rules.max_held):
-            due, kind, _, _, subject = heapq.heappop(agenda)
+            due, kind, name, _, event = heapq.heappop(agenda)
             if due > watermark:
                 self.counts["hurried"] += 1
-            if isinstance(subject, Slate):
-                self._end_wait(subject, kind)
+            if event is None:
+                self._end_wait(name, kind)
             else:
-                self._work_on(subject, kind, due)
+                self._work_on(event, kind, due)
         self._said.advance(watermark)
         examples, self._examples = self._examples, []
         return examples
@@ -224,11 +225,13 @@ class Attribution:
             return None
         return now + max(0, self._agenda[0][0] - self._clock.watermark(now))
 
-    def _end_wait(self, slate: Slate, kind: int) -> None:
-        if self._slates.get(slate.head.request_id) is not slate:
-            return  # evicted
-        if kind == _EXPIRY:
+    def _end_wait(self, request_id: str, kind: int) -> None:
+        slate = self._slates.get(request_id)
+        if slate is None:
+            self._n_idle -= 1
+        elif kind == _EXPIRY:
             self._emit(slate.expire(slate.head.ts + self._wait), "expired")
+            self._schedule(slate.head.ts + self._window, _END, request_id)
         else:
             self._forget(slate)
 
@@ -236,12 +239,27 @@ class Attribution:
         """Make room: what is not told is told now."""
         self.counts["evicted_slates"] += 1
         self._emit(slate.expire(slate.head.ts + self._wait), "expired")
+        self._leave_out(slate)
+        if self._n_idle > max(_IDLE, len(self._agenda) // 2):
+            self._keep_in_agenda(lambda entry: entry[4] is not None or entry[2] in self._slates)
+            self._n_idle = 0
+
+    def _leave_out(self, slate: Slate) -> None:
+        """Forget a slate before its end, which stays in the agenda for now."""
         self._forget(slate)
+        self._n_idle += 1
+
+    def _keep_in_agenda(self, wanted: Callable[[_Entry], bool]) -> int:
+        """Take out the other entries; return how many."""
+        n = len(self._agenda)
+        self._agenda = [entry for entry in self._agenda if wanted(entry)]
+        heapq.heapify(self._agenda)
+        return n - len(self._agenda)
 
     def _forget(self, slate: Slate) -> None:
         del self._slates[slate.head.request_id]
         self._ended.remember(slate.head.request_id, None)
-        self._slate_bytes -= len(slate.message)
+        self._slate_bytes -= slate.n_bytes
         of_user = self._slates_of[slate.head.user_id]
         of_user.remove(slate)
         if not of_user:
@@ -338,7 +356,7 @@ class Attribution:
         self._recent.at_most = max(self._recent.at_most, len(self._recent))
 
     def snapshot(self, now: int) -> Snapshot:
-        held = [event for _, kind, _, _, event in self._agenda if isinstance(event, CleanEvent) and kind == _OUTCOME]
+        held = [event for _, kind, _, _, event in self._agenda if event is not None and kind == _OUTCOME]
         held += [event for events in self._held.values() for event in events.values()]
         return Snapshot(
             version=LAYOUT,
@@ -351,5 +369,6 @@ class Attribution:
         )
 
 
-def _is_outcome_of(user_id: str, kind: int, subject: Slate | CleanEvent) -> bool:
-    return kind == _OUTCOME and isinstance(subject, CleanEvent) and subject.user_id == user_id
+def _is_outcome_of(user_id: str, entry: _Entry) -> bool:
+    _, kind, _, _, event = entry
+    return kind == _OUTCOME and event is not None and event.user_id == user_id

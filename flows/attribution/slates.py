@@ -1,7 +1,5 @@
 """A slate that was served, what has been told about it, and the examples that tell it."""
 
-from functools import cached_property
-
 import msgspec
 from msgspec import Struct
 
@@ -42,6 +40,11 @@ class Slate:
     Afterwards an example tells one item only, the others are -1.
     """
 
+    __slots__ = ("_items", "_told", "closed", "head", "message", "offset")
+
+    OVERHEAD = 900
+    """Bytes of memory beside the message, about, with what an `Attribution` knows it by."""
+
     def __init__(self, offset: int, message: bytes) -> None:
         """Raise `msgspec.MsgspecError` for a message that is no impression."""
         self.offset = offset
@@ -49,10 +52,18 @@ class Slate:
         self.head = _decode_head(message)
         self.closed = False
         self._told: dict[int, int] = {}
+        self._items: list[str] | None = None
 
-    @cached_property
+    @property
     def items(self) -> list[str]:
-        return _decode_items(self.message).items
+        if self._items is None:
+            self._items = _decode_items(self.message).items
+        return self._items
+
+    @property
+    def n_bytes(self) -> int:
+        """Of memory, about."""
+        return len(self.message) + self.OVERHEAD
 
     def outcome(self, event: CleanEvent, positive: bool) -> Example | None:
         """Return what an event on one of the items teaches, None when that has been told."""

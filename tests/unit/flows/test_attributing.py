@@ -1,3 +1,4 @@
+import tracemalloc
 from datetime import timedelta
 
 import pytest
@@ -161,13 +162,30 @@ def test_repeated_events_and_slates_change_nothing() -> None:
 
 
 def test_memory_is_bounded_and_what_is_dropped_is_told() -> None:
-    partition = Partition.of(Rules(max_slates_per_user=2, max_slate_bytes=2000, max_held=3, max_recent=5))
+    partition = Partition.of(Rules(max_slates_per_user=2, max_slate_bytes=9000, max_held=3, max_recent=5))
     examples = partition.read(*[slate(f"r{i}", ts=T0 + i) for i in range(5)])
     assert [example.request_id for example in examples] == ["r0", "r1", "r2"]
     examples = partition.read(*[slate(f"s{i}", f"u{i}", ts=T0 + i) for i in range(50)])
     assert 40 < len(examples) == partition.logic.counts["evicted_slates"] - 3
     examples = partition.read(*[event("z", T0 + i, request_id=None) for i in range(10)])
     assert [example.ts for example in examples if example.reason == "organic"] == [T0 + i for i in range(7)]
+
+
+def test_slates_that_were_dropped_leave_nothing_behind() -> None:
+    """Those of ten minutes of many lists are more than memory holds."""
+    partition = Partition.of(Rules(max_slate_bytes=2**20))
+    items = [f"{n}".zfill(120) for n in range(20)]
+    tracemalloc.start()
+    try:
+        for i in range(6000):
+            partition.read(slate(f"r{i}", f"u{i}", T0 + i, items))
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert partition.logic.counts["evicted_slates"] > 5700
+    assert used < 4 * 2**20, "of some 18 MiB in their messages"
+    assert partition.idle(60 * MINUTE)
+    assert partition.logic.counts["expired"] == 6000
 
 
 def test_message_that_is_no_record_is_counted_and_left_out() -> None:
