@@ -168,6 +168,11 @@ class Slate:
         return self.wanted is None and self.query.seen == "hide" and not self.query.exclude and not len(self.shown)
 
     @property
+    def lacks_nothing(self) -> bool:
+        """Whether it was made from all that lists are made from; load and Kafka take nothing away from that."""
+        return not self.degraded.keys() - {"load", "events"}
+
+    @property
     def basis(self) -> tuple[object, ...]:
         """Return what makes a usual list another one, but for what other users did: two that are equal are alike."""
         profile = None if self.user is None else self.user.profile

@@ -48,7 +48,7 @@ class RememberAnswer:
     def follow_up(self, slate: Slate) -> None:
         if slate.user_id is None or slate.answer is None or slate.impression is None or not _may_stand(slate):
             return
-        if slate.repeated is not None or slate.rung is not Rung.FULL or slate.degraded.keys() - {"load"}:
+        if slate.repeated is not None or slate.rung is not Rung.FULL or not slate.lacks_nothing:
             return
         slots, replica = slate.candidates.slots.copy(), ref(slate.replica)
         made = Answered(slots, replica, slate.answer, slate.impression, slate.basis, time.monotonic())

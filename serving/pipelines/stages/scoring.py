@@ -53,7 +53,7 @@ class Score:
 
     def _remember(self, slate: Slate, lists: LastLists) -> None:
         """Keep the list for when the user's state cannot be read, unless it is one of special wishes."""
-        if slate.user_id is None or slate.degraded.keys() - {"load"} or not slate.is_usual:
+        if slate.user_id is None or not slate.lacks_nothing or not slate.is_usual:
             return
         basis = slate.basis
         if lists.wants(slate.user_id, slate.surface, basis):

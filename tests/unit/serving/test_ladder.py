@@ -210,6 +210,21 @@ async def test_a_list_with_an_item_that_is_gone_by_now_is_made_anew(
     assert len(answer["items"]) == 20
 
 
+async def test_while_kafka_does_not_answer_lists_are_remembered_as_ever(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R10"""
+    system.log.events.stalled = True
+    before = await system.ids("u1", limit=20)
+    load(monkeypatch)
+    _, answer = await system.call("GET", LIST)
+    assert [item["item_id"] for item in answer["items"]] == before
+    assert answer["degraded"].keys() == {"events", "load", "answer"}
+    system.store.lost = True
+    _, answer = await system.call("GET", LIST)
+    assert answer["degraded"]["answer"] == "cached list of this user"
+
+
 async def test_an_erased_user_has_no_list_to_repeat(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """R27"""
     await system.call("GET", LIST)
