@@ -152,7 +152,7 @@ class Activity(Struct, array_like=True):
     panes: dict[int, dict[str, int]] = field(default_factory=dict)
 
 
-class RecentItem(Struct, array_like=True, frozen=True):
+class RecentItem(Struct, array_like=True, frozen=True, gc=False):
     """One step of a user's history."""
 
     item_id: str

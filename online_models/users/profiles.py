@@ -6,6 +6,7 @@ have dropped (R24).
 """
 
 from collections.abc import Sequence
+from sys import intern
 
 from online_models.users import activity
 from online_models.users.outcomes import INTERACTIONS, is_positive, rating_share
@@ -48,7 +49,7 @@ def apply_event(profile: UserProfile, event: CleanEvent, genres: Sequence[str]) 
         return
     if event_type in INTERACTIONS:
         _remember(profile.recent, _step(event, item_id), MAX_RECENT)
-        _see(profile.seen, item_id, ts)
+        _see(profile.seen, intern(item_id), ts)
     if event_type in FEEDBACK_TYPES or event_type == "undo":
         _apply_feedback(profile, event, item_id, genres)
     elif event_type in _WEIGHTS:
@@ -120,7 +121,9 @@ def _with_feedback(profile: UserProfile, kind: str) -> set[str]:
 def _step(event: CleanEvent, item_id: str) -> RecentItem:
     value = None if isinstance(event.value, str) else event.value
     positive = event.type == "onboarding" or is_positive(event.type, event.value, event.context)
-    return RecentItem(item_id, event.ts, event.type, value, event.session_id, positive)
+    # Many steps name the same: interned, they share the texts.
+    session_id = None if event.session_id is None else intern(event.session_id)
+    return RecentItem(intern(item_id), event.ts, intern(event.type), value, session_id, positive)
 
 
 def _order(step: RecentItem) -> tuple[int, str, str, float, str]:
