@@ -16,8 +16,8 @@ from serving.access.guard import Guard, page_policy
 from serving.access.rates import Rates, rates_path
 from serving.contract import openapi, problems
 from serving.kafka.event_log import EventLog
-from serving.memory.answers import Answers
 from serving.memory.control import Control
+from serving.memory.last_answers import LastAnswers
 from serving.memory.last_lists import LastLists
 from serving.memory.live_users import CLOSING, LiveUsers
 from serving.memory.mirror import Mirror
@@ -120,7 +120,7 @@ def create_app(settings: Settings, store: AsyncStore, log: EventLog) -> App:
 
         requests_traced, impressions = traced(settings, impressions)
         app.add_middleware(requests_traced)
-    remembered, answered = LastLists(), Answers()
+    remembered, answered = LastLists(), LastAnswers()
 
     def forget(user_id: str) -> None:
         remembered.forget(user_id)

@@ -84,7 +84,7 @@ class Attribution:
         self._slate_bytes = 0
         self._ended: Newest[str, None] = Newest(rules.max_recent)  # request ids
         self._agenda: list[_Entry] = []
-        self._n_idle = 0  # entries of slates that were evicted
+        self._n_idle = 0  # entries of slates that are gone
         self._serial = count()
         self._held: dict[str, dict[str, CleanEvent]] = {}  # by the request id that is awaited, by event id
         self._n_held = 0

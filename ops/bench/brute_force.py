@@ -15,7 +15,7 @@ from online_models.sources import Nearest
 from online_models.users.view import UserView
 from online_models.vector_index import unit
 from serving.contract.queries import ListQuery
-from serving.memory.answers import Answers
+from serving.memory.last_answers import LastAnswers
 from serving.memory.last_lists import LastLists
 from serving.memory.rotation import Rotation
 from serving.memory.users import KnownUser, Users
@@ -57,7 +57,7 @@ class Retrieval:
             withheld=tuple,
             text=TextIndex(),
             lists=LastLists(),
-            answers=Answers(),
+            answers=LastAnswers(),
             rotation=Rotation(AsyncMemoryStore(MemoryStore()), users.breaker),
             impressions=ImpressionLog(nowhere),
             observe=lambda surface, stage, seconds, skipped: None,

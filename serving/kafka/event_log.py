@@ -85,7 +85,7 @@ class Outbox:
                 "compression.type": "lz4",
                 "linger.ms": linger_ms,
                 "message.timeout.ms": 0,
-                # While a request waits for a broker that hangs, the client's thread spins. Sent again, nothing is twice.
+                # The client spins while a request waits for a broker that hangs. Sent again, nothing is there twice.
                 "socket.timeout.ms": 3000,
                 "message.max.bytes": 2_000_000,
                 "queue.buffering.max.messages": max_messages,

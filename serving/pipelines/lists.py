@@ -24,7 +24,7 @@ from serving.contract.answers import ListAnswer, ListedItem, ModelVersion, State
 from serving.contract.problems import ProblemError
 from serving.contract.queries import ListQuery
 from serving.contract.wanted import boosts, check_user, filled, not_understood, wanted
-from serving.memory.answers import Answered
+from serving.memory.last_answers import Answered
 from serving.memory.mirror import Mirror
 from serving.memory.models import Models
 from serving.memory.users import KnownUser

@@ -18,7 +18,7 @@ from online_models.reranking.rules import NO_RULES, ActiveRules
 from online_models.versions.ranking import Ranking
 from serving.contract.answers import ListAnswer, RuleEffect, StageReport
 from serving.contract.queries import ListQuery
-from serving.memory.answers import Answered
+from serving.memory.last_answers import Answered
 from serving.memory.last_lists import LastList
 from serving.memory.users import KnownUser
 from serving.pipelines.ladder import BUDGET_MS, MAX_SCORED, Rung

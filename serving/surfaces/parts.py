@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from online_models.catalogue.text_index import TextIndex
-from serving.memory.answers import Answers
+from serving.memory.last_answers import LastAnswers
 from serving.memory.last_lists import LastLists
 from serving.memory.rotation import Rotation
 from serving.memory.users import Users
@@ -21,7 +21,7 @@ class Parts:
     text: TextIndex
     lists: LastLists
     """What was last ranked for whom."""
-    answers: Answers
+    answers: LastAnswers
     """What was answered to whom a moment ago."""
     rotation: Rotation
     impressions: Afterwards

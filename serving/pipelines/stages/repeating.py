@@ -3,7 +3,7 @@
 import time
 from weakref import ref
 
-from serving.memory.answers import Answered, Answers
+from serving.memory.last_answers import Answered, LastAnswers
 from serving.pipelines.ladder import Rung, oldest_repeated_s
 from serving.pipelines.slate import Slate
 from serving.pipelines.stages.dropping import Drop
@@ -20,7 +20,7 @@ class Repeat:
     deadline_ms = 5.0
     skippable = False  # the less time is left, the more it helps
 
-    def __init__(self, answers: Answers, drop: Drop) -> None:
+    def __init__(self, answers: LastAnswers, drop: Drop) -> None:
         self._answers = answers
         self._drop = drop
 
@@ -42,7 +42,7 @@ class Repeat:
 class RememberAnswer:
     """Afterwards: a list that may stand for the next one."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: LastAnswers) -> None:
         self._answers = answers
 
     def follow_up(self, slate: Slate) -> None:

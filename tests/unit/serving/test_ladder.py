@@ -11,7 +11,7 @@ import pytest
 from falcon import testing
 
 from online_models.versions.ranking import Ranking
-from serving.memory import answers
+from serving.memory import last_answers
 from serving.memory.mirror import Mirror
 from serving.pipelines import lists as lists_module
 from serving.pipelines.ladder import LOAD, MAX_SCORED, REPEATED, Rung, most_scored, oldest_repeated_s
@@ -157,7 +157,7 @@ async def test_under_load_a_list_of_a_moment_ago_stands_until_the_user_does_some
     assert degraded == {"load": "only 25 candidates were scored"}
     assert (await asked())[0] == after
     clock = time.monotonic
-    monkeypatch.setattr(answers.time, "monotonic", lambda: clock() + 6.0)
+    monkeypatch.setattr(last_answers.time, "monotonic", lambda: clock() + 6.0)
     assert (await asked())[1] == {"load": "only 25 candidates were scored"}
 
 

@@ -35,7 +35,7 @@ class Answered:
         return int((time.monotonic() - self.made_at) * 1000)
 
 
-class Answers:
+class LastAnswers:
     """Bounded: the lists answered longest ago are forgotten first. About 10 kB each."""
 
     def __init__(self, max_answers: int = MAX_ANSWERS) -> None:
