@@ -10,6 +10,7 @@ from ops.bench.api import BenchError
 from ops.bench.loadgen import Load, Result, generate
 from ops.bench.report import Figure, Report, percentiles
 from ops.http_client import Client
+from serving.pipelines.ladder import REPEATED
 from state import topics
 from state.settings import Settings
 
@@ -126,6 +127,6 @@ def _by_kind(name: str, ours: Result) -> list[Figure]:
     return [
         *percentiles(f"{name}, {_ANEW}:", anew, shares=(95,)),
         Figure(f"{name}: {_ANEW}", len(anew), of),
-        Figure(f"{name}: of at most 5 s ago, {_REPEATED} for load", len(repeated), of),
+        Figure(f"{name}: of at most {REPEATED[2]:.0f} s ago, {_REPEATED} for load", len(repeated), of),
         Figure(f"{name}: less, for load or a failure", less, of, target=0),
     ]

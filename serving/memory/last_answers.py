@@ -13,7 +13,7 @@ from serving.contract.answers import ListAnswer
 from state.records import Impression
 
 MAX_ANSWERS = 4000
-_KEPT_S = 5.0
+_KEPT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ MAX_SCORED = 500
 """Candidates that the ranker sees, after the filters, of a request that did not wait."""
 FILTERED = 8
 """Times as many are scored of a filtered list: of what few know the sources cannot tell what the ranker would like."""
-REPEATED = (0.05, 0.44, 5.0)
+REPEATED = (0.05, 0.44, 10.0)
 """(from, to, seconds): a request that has waited for its turn for more than the first share of its budget gets the list
 of a moment ago again, where a new one would be made of the same; the longer it has waited, the older that may be, up to
 these seconds from the second share on. So the shorter a queue is the more lists are made anew, and it settles: with one
