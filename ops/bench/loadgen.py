@@ -56,7 +56,7 @@ class Result(msgspec.Struct):
 
 def generate(load: Load) -> Result:
     """Run the load in a process of its own. Raise `LoadError`."""
-    # Not a pipe: of two megabytes its reader once got the first 800 kB, and the writer no error.
+    # Not a pipe: of two megabytes its reader twice got a part only, and the writer no error.
     with tempfile.TemporaryFile() as found:
         try:
             subprocess.run(

@@ -13,7 +13,8 @@ from serving.contract.answers import ListAnswer
 from state.records import Impression
 
 MAX_ANSWERS = 4000
-_KEPT_S = 10.0
+KEPT_S = 10.0
+"""No list is repeated that is older: as long as `ladder.REPEATED` says, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Answered:
 
 
 class LastAnswers:
-    """Bounded: the lists answered longest ago are forgotten first. About 10 kB each."""
+    """Bounded: the lists answered longest ago are forgotten first. About 13 kB each."""
 
     def __init__(self, max_answers: int = MAX_ANSWERS) -> None:
         self._max_answers = max_answers
@@ -47,7 +48,7 @@ class LastAnswers:
         """Remember a list for some seconds."""
         self._answers[user_id, surface] = found
         self._answers.move_to_end((user_id, surface))
-        while len(self._answers) > self._max_answers or self._oldest().made_at < found.made_at - _KEPT_S:
+        while len(self._answers) > self._max_answers or self._oldest().made_at < found.made_at - KEPT_S:
             self._answers.popitem(last=False)
 
     def find(

@@ -46,8 +46,8 @@ FILTERED = 8
 REPEATED = (0.05, 0.44, 10.0)
 """(from, to, seconds): a request that has waited for its turn for more than the first share of its budget gets the list
 of a moment ago again, where a new one would be made of the same; the longer it has waited, the older that may be, up to
-these seconds from the second share on. So the shorter a queue is the more lists are made anew, and it settles: with one
-age for all, it would be worked off and build up by turns."""
+these seconds from the second share on. So the shorter a queue is, the more lists are made anew. With one age for all
+the 95 % quantile was longer: presumably the queue was worked off and built up by turns."""
 LOAD: tuple[tuple[float, int], ...] = ((0.44, 300), (0.56, 200), (0.69, 120), (0.81, 60))
 """(share, n): a request that has waited for its turn for more than this share of its budget has at most n candidates
 scored. Waiting is what load shows in first, before the budget is spent: with less to do for each, the queue is worked
