@@ -120,7 +120,11 @@ class Impression(Struct, array_like=True, frozen=True):
 
 
 class Example(Struct, array_like=True, frozen=True):
-    """A labelled slate, or an organic positive that no impression explains (one item, no features)."""
+    """A labelled slate.
+
+    Earlier versions also wrote `organic` ones, of positives that no impression explains: one item, no features, and
+    nothing that could be learned, as a list is made for the event itself when it comes.
+    """
 
     example_id: str
     """Deterministic: the same cause gives the same id, so that a repeat can be recognised."""
@@ -135,7 +139,7 @@ class Example(Struct, array_like=True, frozen=True):
     """The event type behind each label, None for no event."""
     propensities: list[float]
     features: bytes
-    """As logged with the impression, see `Impression.features`. Empty when organic."""
+    """As logged with the impression, see `Impression.features`."""
     feature_set: str
     model_version: str | None
     experiments: dict[str, str] = {}

@@ -16,7 +16,7 @@ from itertools import count
 import msgspec
 
 from flows.attribution.said import Said
-from flows.attribution.slates import Slate, organic
+from flows.attribution.slates import Slate
 from flows.attribution.snapshot import LAYOUT, Snapshot
 from flows.attribution.stream_clock import StreamClock
 from flows.common.batches import KafkaBatch
@@ -285,10 +285,8 @@ class Attribution:
         positive = event.type not in EXPLICIT_NEGATIVES
         if slate is not None:
             self._emit(slate.outcome(event, positive), "attributed", otherwise="nothing_new")
-        elif positive:
-            self._emit(organic(event), "organic")
         else:
-            self.counts["unexplained_negatives"] += 1
+            self.counts["organic" if positive else "unexplained_negatives"] += 1
 
     def _stop_holding(self, event: CleanEvent) -> bool:
         held = self._held.get(event.request_id or "", {})
@@ -352,8 +350,7 @@ class Attribution:
 
     def said(self, examples: Iterable[Example], since: int, ends: Mapping[str, int]) -> None:
         """Take over what was written before a crash, see `Said.take`."""
-        self._recent |= dict.fromkeys(self._said.take(examples, since, ends))
-        self._recent.at_most = max(self._recent.at_most, len(self._recent))
+        self._said.take(examples, since, ends)
 
     def snapshot(self, now: int) -> Snapshot:
         held = [event for _, kind, _, _, event in self._agenda if event is not None and kind == _OUTCOME]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from flows.attribution.slates import ORGANIC
 from flows.common.batches import KafkaBatch
 from state.records import Example
 
@@ -11,8 +10,7 @@ class Said:
     """Examples that are in the log already, so that they are neither repeated nor contradicted.
 
     Reading again leads to the same examples but where the wall clock or a late message decided: so a slate whose
-    negatives were told stays closed, and an outcome that no slate explained stays so. All is forgotten `margin_ms` of
-    event time after everything has been read again.
+    negatives were told stays closed. All is forgotten `margin_ms` of event time after everything has been read again.
     """
 
     def __init__(self, margin_ms: int) -> None:
@@ -34,8 +32,8 @@ class Said:
         """Return whether a slate's negatives were told."""
         return request_id in self._closed
 
-    def take(self, examples: Iterable[Example], since: int, ends: Mapping[str, int]) -> list[str]:
-        """Take over what the log of examples has; return the ids of events that no slate explained.
+    def take(self, examples: Iterable[Example], since: int, ends: Mapping[str, int]) -> None:
+        """Take over what the log of examples has.
 
         Parameters
         ----------
@@ -46,14 +44,10 @@ class Said:
         """
         self.since = since
         self._to_read_again = dict(ends)
-        unexplained = []
         for example in examples:
             self._examples.add(example.example_id)
-            if example.request_id is None:
-                unexplained.append(example.example_id.removeprefix(ORGANIC))
-            elif (0, None) in zip(example.labels, example.outcomes, strict=True):
+            if example.request_id is not None and (0, None) in zip(example.labels, example.outcomes, strict=True):
                 self._closed.add(example.request_id)
-        return unexplained
 
     def read(self, batch: KafkaBatch, watermark: int) -> None:
         """A stretch was read (again)."""

@@ -6,8 +6,6 @@ from msgspec import Struct
 from state.records import CleanEvent, Example, Impression
 
 POSITIVE, NEGATIVE = 1, 2  # bits: an example with label 1, or an explicit label 0, was told
-ORGANIC = "organic:"
-"""What the id of an example of an unexplained event begins with."""
 _NOT_CLOSED, _CLOSED = b"\0", b"\1"
 
 _decode_impression = msgspec.msgpack.Decoder(Impression).decode
@@ -125,22 +123,3 @@ class Slate:
             experiments=shown.experiments,
             reason="expired" if cause == "expired" else "outcome",
         )
-
-
-def organic(event: CleanEvent) -> Example:
-    """Return the example of a positive that no slate explains."""
-    return Example(
-        example_id=ORGANIC + event.event_id,
-        request_id=None,
-        user_id=event.user_id,
-        ts=event.ts,
-        surface=None,
-        items=[event.item_id or ""],
-        labels=[1],
-        outcomes=[event.type],
-        propensities=[],
-        features=b"",
-        feature_set="",
-        model_version=None,
-        reason="organic",
-    )

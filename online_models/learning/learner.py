@@ -258,7 +258,7 @@ class Learner:
     def learn_example(self, example: Example) -> None:
         """Learn one labelled list, once: a repeat among the newest 32 768 is recognised by its id.
 
-        Organic ones are left out: a list was made for the event itself, when it came.
+        Organic ones, of earlier versions, are left out: a list was made for the event itself, when it came.
         """
         if example.reason == "organic":
             return

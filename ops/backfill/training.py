@@ -206,7 +206,7 @@ class Training:
     def _judge_example(self, example: Example) -> None:
         """Judge a list as it was served; the live model by the scores that were logged with it."""
         n = len(example.items)
-        values = None if example.reason == "organic" else values_of(example)
+        values = values_of(example)
         labels = np.array(example.labels) == 1
         if values is None or labels.all() or not labels.any():
             return
