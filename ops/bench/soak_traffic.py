@@ -19,7 +19,7 @@ from state.settings import Settings
 
 MINUTE_MS = 60_000
 _POOL = 100_000
-"""Events that are made before the start; then they come again and again, with ids and times of their own."""
+"""Events that are made before the start; then they come again and again, with ids, sessions and times of their own."""
 _LIMIT = 20
 _MOST_AT_ONCE = 16
 _RETRY_S = 1.0
@@ -62,7 +62,8 @@ def send_evenly(
             if halt.is_set() or time.perf_counter() - started >= seconds:
                 break
             ts = now_ms()
-            sender.event(msgspec.structs.replace(event, event_id=f"soak-{run}-{n}", ts=ts))
+            session_id = f"{event.session_id}-{n // len(events)}"
+            sender.event(msgspec.structs.replace(event, event_id=f"soak-{run}-{n}", session_id=session_id, ts=ts))
             sent["events", ts - ts % MINUTE_MS, event.type] += 1
             n += 1
         sender.flush()
