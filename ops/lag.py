@@ -104,6 +104,7 @@ class Progress:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": 1024,
+                "fetch.message.max.bytes": 16_384,  # a few messages are looked at
                 "fetch.wait.max.ms": 20,
                 "log_level": 0,  # what is wrong is raised
             }

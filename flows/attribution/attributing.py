@@ -310,9 +310,12 @@ class Attribution:
 
     def _shown_before(self, event: CleanEvent) -> Slate | None:
         """Return the user's latest slate before the event that showed the item, within the window."""
+        of_user = self._slates_of.get(event.user_id)
+        if of_user is None:  # so it is of a log that is replayed
+            return None
         shown = [
             slate
-            for slate in self._slates_of.get(event.user_id, ())
+            for slate in of_user
             if 0 <= event.ts - slate.head.ts <= self._window and event.item_id in slate.items
         ]
         return max(shown, key=lambda slate: (slate.head.ts, slate.head.request_id), default=None)

@@ -18,7 +18,7 @@ class Pacer:
         self,
         delay: float = 0.02,
         share: float = 0.2,
-        at_most: float = 1.0,
+        at_most: float = 2.0,
         late: float = 1.0,
         at_most_behind: float = 6.0,
         quiet: float = 0.1,

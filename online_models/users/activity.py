@@ -9,6 +9,7 @@ A pane's key in `Activity.panes` is its start in epoch seconds, a multiple of 30
 
 from collections.abc import Collection, Iterable
 from datetime import timedelta
+from functools import lru_cache
 from sys import intern
 from typing import NamedTuple
 
@@ -35,14 +36,11 @@ def add(activity: Activity, event_type: str, ts: int, stream_ts: int) -> None:
     event_type = intern(event_type)  # panes keep it for a day
     counts = activity.counts
     counts[event_type] = counts.get(event_type, 0) + 1
-    seconds = ts // 1000
     stream_s = stream_ts // 1000
     panes = activity.panes
     is_new = False
-    for index, width, span in _LEVELS:
-        start = seconds - seconds % width
-        if start > stream_s - span:
-            key = start + index
+    for key, end in _panes_of(ts // 1000):
+        if end > stream_s:
             pane = panes.get(key)
             if pane is None:
                 panes[key] = {event_type: 1}
@@ -51,6 +49,13 @@ def add(activity: Activity, event_type: str, ts: int, stream_ts: int) -> None:
                 pane[event_type] = pane.get(event_type, 0) + 1
     if is_new:
         expire(activity, stream_ts)
+
+
+@lru_cache(maxsize=1024)  # most events are of the present second, and each is added three times
+def _panes_of(seconds: int) -> tuple[tuple[int, int], ...]:
+    """Return, of each window, the key of the pane that an event is in, and the second from which it is in none."""
+    starts = [seconds - seconds % width for _, width, _ in _LEVELS]
+    return tuple((start + index, start + span) for start, (index, _, span) in zip(starts, _LEVELS, strict=True))
 
 
 def expire(activity: Activity, stream_ts: int) -> bool:

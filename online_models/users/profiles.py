@@ -131,10 +131,13 @@ def _order(step: RecentItem) -> tuple[int, str, str, float, str]:
 
 
 def _remember(recent: list[RecentItem], step: RecentItem, at_most: int) -> None:
-    at, order = len(recent), _order(step)
-    while at and _order(recent[at - 1]) > order:  # hardly ever: events come nearly in order
-        at -= 1
-    recent.insert(at, step)
+    if not recent or recent[-1].ts < step.ts:  # nearly always
+        recent.append(step)
+    else:
+        at, order = len(recent), _order(step)
+        while at and _order(recent[at - 1]) > order:
+            at -= 1
+        recent.insert(at, step)
     if len(recent) > at_most:
         del recent[0]
 

@@ -19,7 +19,10 @@ from state.settings import Settings
 
 MINUTE_MS = 60_000
 _POOL = 100_000
-"""Events that are made before the start; then they come again and again, with ids, sessions and times of their own."""
+"""Events that are made before the start. They come again and again, each time with ids, sessions and times of their own,
+and of other users, until those of the first time are back."""
+_VISITS = 6
+"""Of each user in the whole time: so all have come after the first sixth, and then it is only what they do that adds."""
 _LIMIT = 20
 _MOST_AT_ONCE = 16
 _RETRY_S = 1.0
@@ -43,6 +46,16 @@ def pool(world: World) -> list[Event]:
     return list(world.history(_POOL, until_ms=now_ms()))
 
 
+def n_crowds(per_s: float, seconds: float) -> int:
+    """Return how many times other users come before the first ones are back."""
+    return max(1, round(per_s * seconds / _VISITS / _POOL))
+
+
+def visitor(user_id: str, crowd: int) -> str:
+    """Return the user who does in one crowd what `user_id` does in the pool."""
+    return f"{user_id}-{crowd}"
+
+
 def send_evenly(
     settings: Settings, events: list[Event], per_s: float, seconds: float, halt: threading.Event, sent: Sent
 ) -> tuple[int, float]:
@@ -51,7 +64,7 @@ def send_evenly(
     Who cannot send so many is late with all that follow, and says so by the rate. Raise `SendingError`.
     """
     run = uuid.uuid4().hex[:12]
-    n = 0
+    crowds, n = n_crowds(per_s, seconds), 0
     with KafkaSender(settings) as sender:
         started = time.perf_counter()
         for event in itertools.cycle(events):
@@ -62,8 +75,16 @@ def send_evenly(
             if halt.is_set() or time.perf_counter() - started >= seconds:
                 break
             ts = now_ms()
-            session_id = f"{event.session_id}-{n // len(events)}"
-            sender.event(msgspec.structs.replace(event, event_id=f"soak-{run}-{n}", session_id=session_id, ts=ts))
+            times = n // len(events)
+            sender.event(
+                msgspec.structs.replace(
+                    event,
+                    event_id=f"soak-{run}-{n}",
+                    user_id=visitor(event.user_id, times % crowds),
+                    session_id=f"{event.session_id}-{times}",
+                    ts=ts,
+                )
+            )
             sent["events", ts - ts % MINUTE_MS, event.type] += 1
             n += 1
         sender.flush()
@@ -72,14 +93,15 @@ def send_evenly(
 
 
 class Readers(Background):
-    """Ask for lists of a world's users, evenly."""
+    """Ask for lists of a world's users, evenly, in as many crowds as come."""
 
-    def __init__(self, base_url: str, world: World, per_s: float, sent: Sent) -> None:
+    def __init__(self, base_url: str, world: World, crowds: int, per_s: float, sent: Sent) -> None:
         super().__init__()
         self.n_lists = 0
         self.n_failed = 0
         self._base_url = base_url
         self._world = world
+        self._crowds = crowds
         self._per_s = per_s
         self._sent = sent
 
@@ -106,7 +128,7 @@ class Readers(Background):
                     await asyncio.sleep(_RETRY_S)
 
     async def _list(self, client: Client, n: int) -> None:
-        user = user_id(n * 7919 % self._world.n_users)
+        user = visitor(user_id(n * 7919 % self._world.n_users), n % self._crowds)
         answer = await client.get(f"/v1/users/{user}/recommendations?limit={_LIMIT}")
         if answer.status != 200:
             self.n_failed += 1
