@@ -314,9 +314,7 @@ class Attribution:
         if of_user is None:  # so it is of a log that is replayed
             return None
         shown = [
-            slate
-            for slate in of_user
-            if 0 <= event.ts - slate.head.ts <= self._window and event.item_id in slate.items
+            slate for slate in of_user if 0 <= event.ts - slate.head.ts <= self._window and event.item_id in slate.items
         ]
         return max(shown, key=lambda slate: (slate.head.ts, slate.head.request_id), default=None)
 

@@ -10,6 +10,7 @@ from quixstreams.context import copy_context, set_message_context
 from quixstreams.internal_consumer import InternalConsumer
 from quixstreams.models import MessageContext
 from quixstreams.models import Topic as QuixTopic
+from quixstreams.state.rocksdb import RocksDBOptions
 
 from flows.common.batches import KafkaBatch
 from flows.common.process import tell_ready
@@ -21,6 +22,11 @@ _SESSION_TIMEOUT_MS = 6000
 # After a kill the output stood still for as long as the dead process' transaction lived: 10.1 s with 10 s here.
 _TRANSACTION_TIMEOUT_MS = 4000
 _MAX_MESSAGES = 2000
+_STORES = RocksDBOptions(
+    write_buffer_size=2 << 20, target_file_size_base=2 << 20, max_total_wal_size=8 << 20, block_cache_size=32 << 20
+)
+"""A store for each partition of each topic, of a few hundred KB. With Quix's own sizes each of them takes up to 192 MiB
+for what was written last, before it goes to disk."""
 _ONE_KEY = b"all"
 """State is kept per message key: with one key for all, there is one state per partition."""
 
@@ -186,6 +192,7 @@ def application(
         },
         producer_extra_config=producer,
         state_dir=settings.home / "quix" / member,
+        rocksdb_options=_STORES,
         processing_guarantee="exactly-once" if exactly_once else "at-least-once",
         loglevel=None,
     )

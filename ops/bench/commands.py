@@ -306,7 +306,7 @@ def soak(
     from ops.bench.systems import own_system
 
     console = error_console()
-    with failing_clearly(), own_system(console) as settings:
+    with failing_clearly(), own_system(console, **bench.SETTINGS) as settings:
         soaked = bench.measure(settings, 60 * minutes, rate, lists, console)
         lake_delay_s = settings.lake_delay_s
     finish([bench.report(soaked, lake_delay_s)], as_json)

@@ -19,10 +19,10 @@ from state.settings import Settings
 
 MINUTE_MS = 60_000
 _POOL = 100_000
-"""Events that are made before the start. They come again and again, each time with ids, sessions and times of their own,
-and of other users, until those of the first time are back."""
+"""Events that are made before the start. They come again and again, each time with ids, sessions and times of their
+own, and of other users, until those of the first time are back."""
 _VISITS = 6
-"""Of each user in the whole time: so all have come after the first sixth, and then it is only what they do that adds."""
+"""Of each user in the whole time: so all have come after the first sixth, and then only what they do adds."""
 _LIMIT = 20
 _MOST_AT_ONCE = 16
 _RETRY_S = 1.0
