@@ -17,8 +17,8 @@ class Pacer:
     def __init__(
         self,
         delay: float = 0.02,
-        share: float = 0.2,
-        at_most: float = 2.0,
+        share: float = 0.15,
+        at_most: float = 4.0,
         late: float = 1.0,
         at_most_behind: float = 6.0,
         quiet: float = 0.1,

@@ -44,7 +44,7 @@ from state.validation import decode
 _BODY_LIMIT = 64 * 1024
 _SHOWN_INPUTS = 10
 _ATTEMPTS = 5
-"""Of reading weights and watermarks of one commit; the learner commits about once a second."""
+"""Of reading weights and watermarks of one commit; the learner commits about once a second, or less often."""
 _wanted_decoder = msgspec.json.Decoder(WantedModel)
 _shadow_decoder = msgspec.json.Decoder(WantedShadow)
 _rollback_decoder = msgspec.json.Decoder(WantedRollback)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ops.bench.soak import Samples, Soaked, differences, last_third, middle_third, report, windows_of
+from ops.bench.soak_traffic import n_crowds, visitor
 
 HOUR = 1_700_002_800_000
 MINUTE = 60_000
@@ -90,3 +91,18 @@ def test_growth_and_lag_are_judged_by_the_last_third() -> None:
     figures = report(soaked(samples=samples), 30.0).figures
     assert [f.name for f in figures if f.met is False] == ["learn is behind", "serving memory"]
     assert middle_third([1.0]) == last_third([1.0]) == [1.0]
+
+
+def test_redis_may_grow_but_not_faster_than_before() -> None:
+    """R28: it keeps users and sessions for days, so that it grows with those that come."""
+    mib = 1 << 20
+    steady, faster = [n * 40 * mib for n in range(9)], [n * 40 * mib for n in range(6)] + [n * mib for n in (0, 90, 180)]
+    for rss, missed in ((steady, []), (faster, ["redis memory grows by"])):
+        figures = report(soaked(samples=Samples(rss={"redis": rss})), 30.0).figures
+        assert [figure.name for figure in figures if figure.met is False] == missed
+
+
+def test_users_of_a_soak_come_back_a_few_times_each() -> None:
+    """R28: nobody does a thousand things in ten minutes, and after the first sixth of the time nobody is new."""
+    assert [n_crowds(rate, seconds) for rate, seconds in ((10_000, 600), (2_000, 180), (1_000, 60))] == [10, 1, 1]
+    assert visitor("u7", 3) != visitor("u7", 4)
