@@ -20,7 +20,7 @@ class Pacer:
         share: float = 0.15,
         at_most: float = 4.0,
         late: float = 1.0,
-        at_most_behind: float = 6.0,
+        at_most_behind: float = 12.0,
         quiet: float = 0.1,
     ) -> None:
         self._delay = delay

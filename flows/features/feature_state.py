@@ -82,17 +82,18 @@ class FeatureState:
         partition = batch.partition
         events = [self._decode(value) for value in batch.values if value is not None]
         if events:
-            self._load(partition, events)
+            rows = [None if event.item_id is None else activity_field(partition, event.item_id) for event in events]
+            self._load(events, rows)
             stream_ts = max(self._applied[partition].stream_ts, max(event.ts for event in events))
             self._stream_ts = max(self._stream_ts, stream_ts)
-            for event in events:
-                self._fold(partition, event)
+            for event, row in zip(events, rows, strict=True):
+                self._fold(event, row)
         else:
             stream_ts = self._applied[partition].stream_ts
         self._applied[partition] = Watermark(batch.next_offset, stream_ts)
 
-    def _fold(self, partition: int, event: CleanEvent) -> None:
-        user_id, item_id, session_id = event.user_id, event.item_id, event.session_id
+    def _fold(self, event: CleanEvent, row: str | None) -> None:
+        user_id, session_id = event.user_id, event.session_id
         if event.type == ERASE:
             self._erase(user_id)
             self._settled.append((user_id, event.event_id))
@@ -104,11 +105,10 @@ class FeatureState:
             session = self._sessions[session_id]
             apply_session_event(session, event)
             self._dirty_sessions[session_id] = session
-        if item_id is not None:
-            name = activity_field(partition, item_id)
-            item = self._items[name]
+        if row is not None:
+            item = self._items[row]
             activity.add(item, event.type, event.ts, self._stream_ts)
-            self._dirty_items[name] = item
+            self._dirty_items[row] = item
         if is_feedback(event.type):
             self._settled.append((user_id, event.event_id))
 
@@ -127,11 +127,10 @@ class FeatureState:
             return self._genres[event.item_id]
         return [genre for item_id in onboarding_items(event) for genre in self._genres[item_id]]
 
-    def _load(self, partition: int, events: Iterable[CleanEvent]) -> None:
-        """Have all that the events need in the caches, by one read of each kind."""
+    def _load(self, events: Iterable[CleanEvent], rows: Iterable[str | None]) -> None:
+        """Have all that the events need in the caches, by one read of each kind; `rows` are those of their items."""
         users: dict[str, None] = {}
         sessions: dict[str, str] = {}
-        rows: dict[str, None] = {}
         items: dict[str, None] = {}
         for event in events:
             if event.user_id not in self._profiles:
@@ -140,9 +139,6 @@ class FeatureState:
                 sessions[event.session_id] = event.user_id
             if event.item_id is not None:
                 items[event.item_id] = None
-                name = activity_field(partition, event.item_id)
-                if name not in self._items:
-                    rows[name] = None
             elif event.type == "onboarding":
                 items.update(dict.fromkeys(onboarding_items(event)))
         self._genres.load(items)
@@ -154,7 +150,7 @@ class FeatureState:
         stored_sessions = self._store.get_many(SESSION, session_ids)
         for session_id, session in zip(session_ids, stored_sessions, strict=True):
             self._sessions[session_id] = session or SessionProfile(user_id=sessions[session_id])
-        self._load_rows(list(rows))
+        self._load_rows([row for row in dict.fromkeys(rows) if row is not None and row not in self._items])
 
     def _load_rows(self, names: Sequence[str]) -> None:
         if names:
