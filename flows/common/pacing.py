@@ -10,8 +10,8 @@ class Pacer:
     then never later than `at_most` after the first change.
 
     Behind a log, what changes soon changes again, and nobody sees it fresh anyway. So a flush then waits for half of
-    what the changes are behind, from `late` on for as long as that, up to `at_most_behind`; no longer, when changes
-    have not come for `quiet`. The first flush does not wait: after a restart, readers have waited already.
+    what the changes are behind, from `late` on for as long as that, up to `at_most` too; no longer, when changes have
+    not come for `quiet`. The first flush does not wait: after a restart, readers have waited already.
     """
 
     def __init__(
@@ -20,13 +20,11 @@ class Pacer:
         share: float = 0.15,
         at_most: float = 4.0,
         late: float = 1.0,
-        at_most_behind: float = 12.0,
         quiet: float = 0.1,
     ) -> None:
         self._delay = delay
         self._at_most = at_most
         self._late = late
-        self._at_most_behind = at_most_behind
         self._quiet = quiet
         self._rest_per_cost = (1.0 - share) / share
         self._dirty_since: float | None = None
@@ -44,7 +42,7 @@ class Pacer:
         if self._rested_at == _NEVER:
             return affordable_at
         worth = self._behind if self._behind >= self._late else self._behind / 2
-        worth_at = min(dirty_since + min(worth, self._at_most_behind), self._touched_at + self._quiet)
+        worth_at = min(dirty_since + min(worth, self._at_most), self._touched_at + self._quiet)
         return max(affordable_at, worth_at)
 
     def touch(self, now: float, behind: float = 0.0) -> None:

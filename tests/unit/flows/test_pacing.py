@@ -45,7 +45,7 @@ def test_flushing_takes_at_most_its_share_of_the_time(cost: float) -> None:
 
 
 def test_behind_the_log_a_flush_waits_for_more_changes() -> None:
-    pacer = Pacer(delay=0.02, at_most_behind=3.0, quiet=0.1)
+    pacer = Pacer(delay=0.02, at_most=3.0, quiet=0.1)
     pacer.flushed(-1.0, -1.0)
     for n in range(100):
         pacer.touch(n / 20, behind=60.0)
@@ -57,7 +57,7 @@ def test_behind_the_log_a_flush_waits_for_more_changes() -> None:
 
 def test_far_behind_it_waits_for_as_long_as_it_is_behind() -> None:
     """R11: what is written then is not fresh, and is soon written again."""
-    pacer = Pacer(delay=0.02, late=1.0, at_most_behind=6.0, quiet=10.0)
+    pacer = Pacer(delay=0.02, late=1.0, at_most=6.0, quiet=10.0)
     pacer.flushed(-1.0, -1.0)
     pacer.touch(0.0, behind=0.8)
     assert pacer.due_at == 0.4

@@ -31,7 +31,7 @@ def test_what_is_dirty_is_flushed_once_and_what_is_clean_is_verified(monkeypatch
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(bytewax_run, "time", SimpleNamespace(time=lambda: clock.now))
     logic = _Logic()
-    step = StoreStep(logic, Pacer(at_most_behind=6.0, quiet=10.0))
+    step = StoreStep(logic, Pacer(at_most=6.0, quiet=10.0))
     step.on_batch([_message(900.0)])
     clock.now = step.notify_at().timestamp() + 0.001
     step.on_notify()
