@@ -2,6 +2,10 @@
 
 Events are learned one after the other, so a run gives the same bits as its events one at a time: what is saved is the
 way from Python into a kernel and back, which costs more than what the kernels do.
+
+Only the factors of a pair are not learned again when a user does another thing with the item of the step before, as
+after a click to watch it: the vectors have just been improved, and the next event of the user, or with the item, counts
+it.
 """
 
 from typing import NamedTuple
@@ -237,6 +241,13 @@ def learn_event(
 
 
 @jit_bare
+def newest_of(steps: StepArrays, user: int) -> int:
+    """Return the item of a user's newest step, -1 without one."""
+    size = int(steps.sizes[user])
+    return int(steps.items[steps.starts[user] + steps.firsts[user] + size - 1]) if size > 0 else -1
+
+
+@jit_bare
 def past_pair(stream: Stream, draw: float) -> tuple[int, int]:
     """Return the user and the item of a past pair, (-1, -1) when one of them is gone."""
     pair = stream.past[int(draw * min(stream.n_past[0], stream.past.size))]
@@ -284,8 +295,10 @@ def learn_run(
         ):
             return k
         user, item = run.users[k], run.items[k]
+        is_again = newest_of(steps, user) == item
         learn_event(models, stream, first_vectors, item, user, run.times[k], run.positive[k], run.new[k])
-        improve(factors, steps, rings, vectors_changed, users_changed, user, item)
+        if not is_again:
+            improve(factors, steps, rings, vectors_changed, users_changed, user, item)
         refresh(active, items, factors.items, item)
         stream.past[stream.n_past[0] % stream.past.size] = (np.int64(user) << 32) | np.int64(item)
         stream.n_past[0] += 1

@@ -1,3 +1,5 @@
+from itertools import count
+
 import msgspec
 import numpy as np
 import pytest
@@ -162,6 +164,21 @@ def test_the_ranker_learns_the_logged_values_of_each_labelled_impression() -> No
     values = np.frombuffer(logged.features, np.float32).reshape(4, N_INPUTS)
     alone.ranker.learn_many(values[[1, 0, 2]], 0, mean=values[3], weight=examination_weight(1))
     assert learner.ranker.state() == alone.ranker.state()
+
+
+def test_vectors_are_not_improved_again_by_a_second_event_of_the_same_step() -> None:
+    """A click, then how long it was watched: it counts when the user does something else."""
+    once, twice = (Learner(organic_share=0, replay_share=0, clock=count().__next__) for _ in range(2))
+    for learner in (once, twice):
+        learner.learn_events(tastes()[:300])  # takes all the time that there is for learning past pairs again
+        learner.learn_event(click("u1", "m1", START_MS + 10**6))
+    watch = msgspec.structs.replace(click("u1", "m1", START_MS + 10**6 + 1), event_id="watched", type="watch", value=60)
+    twice.learn_event(watch)
+    assert np.array_equal(twice.factors.items, once.factors.items)
+    assert np.array_equal(twice.factors.users, once.factors.users)
+    for learner in (once, twice):
+        learner.learn_event(click("u1", "m9", START_MS + 10**6 + 2))
+    assert not np.array_equal(twice.factors.users, once.factors.users)
 
 
 def test_a_positive_without_a_request_trains_the_ranker_with_a_list_of_that_moment() -> None:
