@@ -285,8 +285,10 @@ def learn_pair(
     n_total: int,
     ring: NDArray[np.int32],
     n_ring: int,
+    of_user: bool,
+    of_item: bool,
 ) -> None:
-    """Improve the vectors of a user and an item in each of the models, which are the first axis.
+    """Improve the vectors of a user, an item or both in each of the models, which are the first axis.
 
     `items` are the user's newest of `n_total` events; `ring` holds 2 * user + positive of the item's of `n_ring`.
     """
@@ -296,5 +298,7 @@ def learn_pair(
         liked[k] = ring[k] & 1 == 1
     for m in range(x.shape[0]):
         reg, conf = regularisation[m], confidence[m]
-        learn_vector(x[m], y[m], gram_x[m], gram_y[m], reg, conf, user, items, positive, n_total)
-        learn_vector(y[m], x[m], gram_y[m], gram_x[m], reg, conf, item, users, liked, n_ring)
+        if of_user:
+            learn_vector(x[m], y[m], gram_x[m], gram_y[m], reg, conf, user, items, positive, n_total)
+        if of_item:
+            learn_vector(y[m], x[m], gram_y[m], gram_x[m], reg, conf, item, users, liked, n_ring)

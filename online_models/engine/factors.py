@@ -235,6 +235,8 @@ class Factors(ItemFactors):
             n_total,
             self.rings.of(item),
             int(self.rings.totals[item]),
+            True,
+            True,
         )
         self.changed.add(item)
         self.users_changed.add(user)

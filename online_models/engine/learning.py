@@ -36,6 +36,10 @@ from online_models.engine.rings import append
 N_AT_MOST = 512
 """Events of a run."""
 
+EACH = 16
+"""A vector that is made of twice as many events is improved at every second of them, one of three times as many at
+every third, and so on: so much of it is new then as of a smaller one at each."""
+
 
 class Run(NamedTuple):
     """Events in their order; arrays of `N_AT_MOST`, of which the first some are used."""
@@ -132,6 +136,12 @@ def place_of(steps: StepArrays, names: NameArrays, user: int, item: int, t: floa
 
 
 @jit_bare
+def is_due(n_events: int, n_kept: int) -> bool:
+    """Return whether a vector is improved at its newest event, by how many it has and of how many it is made."""
+    return n_events % max(1, n_kept // EACH) == 0
+
+
+@jit_bare
 def improve(
     factors: FactorArrays,
     steps: StepArrays,
@@ -140,8 +150,10 @@ def improve(
     users_changed: Marks,
     user: int,
     item: int,
+    of_user: bool,
+    of_item: bool,
 ) -> None:
-    """Improve the vectors of a user and an item by what both have had."""
+    """Improve the vectors of a user, an item or both by what they have had."""
     first = int(steps.starts[user]) + steps.firsts[user]
     last = first + steps.sizes[user]
     ring = rings.ids[rings.starts[item] : rings.starts[item] + rings.sizes[item]]
@@ -159,9 +171,13 @@ def improve(
         steps.totals[user],
         ring,
         rings.totals[item],
+        of_user,
+        of_item,
     )
-    mark(vectors_changed.flags, vectors_changed.slots, vectors_changed.n_slots, item)
-    mark(users_changed.flags, users_changed.slots, users_changed.n_slots, user)
+    if of_item:
+        mark(vectors_changed.flags, vectors_changed.slots, vectors_changed.n_slots, item)
+    if of_user:
+        mark(users_changed.flags, users_changed.slots, users_changed.n_slots, user)
 
 
 @jit_bare
@@ -298,14 +314,17 @@ def learn_run(
         is_again = newest_of(steps, user) == item
         learn_event(models, stream, first_vectors, item, user, run.times[k], run.positive[k], run.new[k])
         if not is_again:
-            improve(factors, steps, rings, vectors_changed, users_changed, user, item)
+            of_user = is_due(steps.totals[user], steps.sizes[user])
+            of_item = is_due(rings.totals[item], rings.sizes[item])
+            if of_user or of_item:
+                improve(factors, steps, rings, vectors_changed, users_changed, user, item, of_user, of_item)
         refresh(active, items, factors.items, item)
         stream.past[stream.n_past[0] % stream.past.size] = (np.int64(user) << 32) | np.int64(item)
         stream.n_past[0] += 1
         if run.draws[k] >= 0.0:
             user, item = past_pair(stream, run.draws[k])
             if user >= 0:
-                improve(factors, steps, rings, vectors_changed, users_changed, user, item)
+                improve(factors, steps, rings, vectors_changed, users_changed, user, item, True, True)
                 refresh(active, items, factors.items, item)
         stream.n_events[0] += 1
     return end

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from online_models.engine.inputs import FEATURE_SET, N_INPUTS
+from online_models.engine.learning import EACH
 from online_models.engine.listwise import N_BEFORE
 from online_models.learning import rows
 from online_models.learning.budget import Budget
@@ -179,6 +180,21 @@ def test_vectors_are_not_improved_again_by_a_second_event_of_the_same_step() -> 
     for learner in (once, twice):
         learner.learn_event(click("u1", "m9", START_MS + 10**6 + 2))
     assert not np.array_equal(twice.factors.users, once.factors.users)
+
+
+def test_vectors_of_many_events_are_improved_at_some_of_them() -> None:
+    learner = Learner(organic_share=0, replay_share=0, clock=count().__next__)
+    learner.learn_events(tastes()[:300])  # takes all the time that there is for learning past pairs again
+    factors = learner.factors
+    of_item, of_user = [], []
+    for n in range(1, 4 * EACH):
+        factors.changed.take()
+        learner.learn_event(click(f"u{n} of many", "taken by many", START_MS + 10**6 + n))
+        of_item.append(learner.items.get("taken by many") in factors.changed.peek())
+        factors.users_changed.take()
+        learner.learn_event(click("takes many", f"m{n} of many", START_MS + 10**6 + n))
+        of_user.append(learner.users.slot("takes many") in factors.users_changed.peek())
+    assert of_item == of_user == [n % max(1, n // EACH) == 0 for n in range(1, 4 * EACH)]
 
 
 def test_a_positive_without_a_request_trains_the_ranker_with_a_list_of_that_moment() -> None:
