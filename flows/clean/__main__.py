@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 _IDLE_S = 0.25
 _MAX_MESSAGES = 5000
-_GATHER_S = ((300, 0.1), (20, 0.02))
+_GATHER_S = ((800, 0.2), (300, 0.1), (20, 0.02))
 """Messages in a poll -> how long the next one gathers: a transaction costs the broker some ten requests, and each
 reader of `clean` one more. Fewer messages are not worth waiting for others."""
 _REQUEST_TIMEOUT_S = 20.0
