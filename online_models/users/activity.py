@@ -1,10 +1,13 @@
 """How often what happened: all-time counts, and windows summed from panes.
 
-Every event is counted in one pane of each window. A window at stream time `s` with span `d` is the sum of its panes
-that start after `s - d`: it never holds an event older than `d`, and misses at most one pane's width of the oldest
-ones. Which events a window holds depends on their times alone, not on the order in which they came (R24).
+An event is counted in one pane, the narrowest of those that a window still holds. When its window loses a pane, what it
+counts goes into the wider one around it. A window at stream time `s` with span `d` is the sum of its panes that start
+after `s - d`, and of the narrower ones within them: it never holds an event older than `d`, and misses at most one
+pane's width of the oldest ones. Which events a window holds depends on their times alone, not on the order in which
+they came (R24).
 
-A pane's key in `Activity.panes` is its start in epoch seconds, a multiple of 30, plus the window's index.
+A pane's key in `Activity.panes` is its start in epoch seconds, a multiple of 30, plus 3 and the window's index. Without
+the 3, as earlier versions wrote it, it counts for this window only.
 """
 
 from collections.abc import Collection, Iterable
@@ -23,11 +26,12 @@ PANE_WIDTHS: dict[str, timedelta] = {
 }
 
 _NAMES = tuple(WINDOWS)
-_SPANS_S = tuple(int(span.total_seconds()) for span in WINDOWS.values())
-_LEVELS = tuple((index, int(PANE_WIDTHS[name].total_seconds()), _SPANS_S[index]) for index, name in enumerate(_NAMES))
+_LEVELS = tuple((int(PANE_WIDTHS[name].total_seconds()), int(span.total_seconds())) for name, span in WINDOWS.items())
+"""Pane width and span of each window in seconds. Each width is a multiple of the one before."""
 _FINEST_S = 30
-_END_S = tuple(span - index for index, span in enumerate(_SPANS_S))
-"""By window, what is to be added to a pane's key for the second from which the window does not hold it any more."""
+_NESTED = 3
+_END_S = tuple(_LEVELS[code % _NESTED][1] - code for code in range(2 * _NESTED))
+"""What is to be added to a pane's key for the second from which its window does not hold it any more."""
 NEVER = 1 << 62
 
 
@@ -37,39 +41,53 @@ def add(activity: Activity, event_type: str, ts: int, stream_ts: int) -> None:
     counts = activity.counts
     counts[event_type] = counts.get(event_type, 0) + 1
     stream_s = stream_ts // 1000
-    panes = activity.panes
-    is_new = False
-    for key, end in _panes_of(ts // 1000):
+    for key, end in _panes_around(ts // 1000):
         if end > stream_s:
-            pane = panes.get(key)
-            if pane is None:
-                panes[key] = {event_type: 1}
-                is_new = True
-            else:
+            pane = activity.panes.get(key)
+            if pane is not None:
                 pane[event_type] = pane.get(event_type, 0) + 1
-    if is_new:
-        expire(activity, stream_ts)
+            else:
+                activity.panes[key] = {event_type: 1}
+                expire(activity, stream_ts)
+            break
 
 
-@lru_cache(maxsize=1024)  # most events are of the present second, and each is added three times
-def _panes_of(seconds: int) -> tuple[tuple[int, int], ...]:
-    """Return, of each window, the key of the pane that an event is in, and the second from which it is in none."""
-    starts = [seconds - seconds % width for _, width, _ in _LEVELS]
-    return tuple((start + index, start + span) for start, (index, _, span) in zip(starts, _LEVELS, strict=True))
+@lru_cache(maxsize=4096)
+def _panes_around(seconds: int) -> tuple[tuple[int, int], ...]:
+    """Return, of each window, the key of the pane around a time, and the second from which the window has lost it."""
+    starts = [seconds - seconds % width for width, _ in _LEVELS]
+    return tuple(
+        (start + _NESTED + index, start + span)
+        for index, (start, (_, span)) in enumerate(zip(starts, _LEVELS, strict=True))
+    )
+
+
+@lru_cache(maxsize=4096)
+def _holding(key: int) -> tuple[tuple[int, int], ...]:
+    """Return the indices of the windows that a pane counts for, and until which second."""
+    code = key % _FINEST_S
+    if code < _NESTED:
+        return ((code, key + _END_S[code]),)
+    around = _panes_around(key - code)
+    return tuple((index, around[index][1]) for index in range(code - _NESTED, len(_LEVELS)))
 
 
 def expire(activity: Activity, stream_ts: int) -> bool:
-    """Drop the panes that no window holds any more; return whether there were any."""
+    """Let wider panes have what the narrowest window around it has lost; return whether there was anything."""
     stream_s = stream_ts // 1000
     panes = activity.panes
-    gone = [key for key in panes if key + _END_S[key % _FINEST_S] <= stream_s]
-    for key in gone:
-        del panes[key]
-    return bool(gone)
+    lost = [key for key in panes if key + _END_S[key % _FINEST_S] <= stream_s]
+    for key in lost:
+        pane, code = panes.pop(key), key % _FINEST_S
+        for wider, end in _panes_around(key - code)[code - _NESTED + 1 :] if code >= _NESTED else ():
+            if end > stream_s:
+                _sum_into(panes.setdefault(wider, {}), pane)
+                break
+    return bool(lost)
 
 
 def next_expiry(activity: Activity) -> int | None:
-    """Return the stream time (epoch ms) from which `expire` will drop something, None while there is no pane."""
+    """Return the stream time (epoch ms) from which `expire` will change something, None while there is no pane."""
     if not activity.panes:
         return None
     return 1000 * min([key + _END_S[key % _FINEST_S] for key in activity.panes])
@@ -80,8 +98,9 @@ def windows(activity: Activity, stream_ts: int) -> dict[str, dict[str, int]]:
     stream_s = stream_ts // 1000
     sums: tuple[dict[str, int], ...] = tuple({} for _ in _NAMES)
     for key, pane in activity.panes.items():
-        if key + _END_S[key % _FINEST_S] > stream_s:
-            _sum_into(sums[key % _FINEST_S], pane)
+        for index, end in _holding(key):
+            if end > stream_s:
+                _sum_into(sums[index], pane)
     return dict(zip(_NAMES, sums, strict=True))
 
 
@@ -101,20 +120,28 @@ def standings(activity: Activity, event_types: Collection[str], stream_ts: int =
     By default all that the panes hold: that is true until a window loses the first of them.
     """
     stream_s = stream_ts // 1000
-    totals, firsts, lasts = [0] * len(_NAMES), [NEVER] * len(_NAMES), [0] * len(_NAMES)
+    alike: dict[int, list[int]] = {}
+    """Sum, oldest and newest key of panes that the same windows hold."""
     for key, pane in activity.panes.items():
-        index = key % _FINEST_S
-        end = key + _END_S[index]
-        if end <= stream_s:
-            continue
         n = 0
         for event_type, n_of_type in pane.items():
             if event_type in event_types:
                 n += n_of_type
         if n:
-            totals[index] += n
-            firsts[index] = min(firsts[index], end)
-            lasts[index] = max(lasts[index], end)
+            code = key % _FINEST_S
+            group = alike.setdefault(code if key + _END_S[code] > stream_s else key, [0, key, key])
+            group[0] += n
+            if key < group[1]:
+                group[1] = key
+            elif key > group[2]:
+                group[2] = key
+    totals, firsts, lasts = [0] * len(_NAMES), [NEVER] * len(_NAMES), [0] * len(_NAMES)
+    for n, oldest, newest in alike.values():
+        for (index, first), (_, last) in zip(_holding(oldest), _holding(newest), strict=True):
+            if first > stream_s:
+                totals[index] += n
+                firsts[index] = min(firsts[index], first)
+                lasts[index] = max(lasts[index], last)
     return tuple(map(Standing, totals, firsts, lasts))
 
 

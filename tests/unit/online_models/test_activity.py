@@ -56,10 +56,10 @@ def test_expiry_changes_no_window_and_leaves_only_what_windows_hold(
     folded, stream_ts = fold(events)
     now_ms = stream_ts + later_ms
     before = activity.windows(folded, now_ms)
-    n_panes = len(folded.panes)
+    panes = set(folded.panes)
     next_expiry = activity.next_expiry(folded)
-    assert activity.expire(folded, now_ms) == (len(folded.panes) < n_panes)
-    assert (next_expiry is not None and now_ms >= next_expiry) == (len(folded.panes) < n_panes)
+    assert activity.expire(folded, now_ms) == (set(folded.panes) != panes)
+    assert (next_expiry is not None and now_ms >= next_expiry) == (set(folded.panes) != panes)
     assert activity.windows(folded, now_ms) == before
     assert sum(len(pane) for pane in folded.panes.values()) == 0 or any(before.values())
 
@@ -76,6 +76,27 @@ def test_merged_parts_equal_the_whole(events: list[tuple[str, int]], n_parts: in
     merged = activity.merge(parts)
     assert merged.counts == whole.counts
     assert activity.windows(merged, stream_ts) == activity.windows(whole, stream_ts)
+
+
+@given(streams, streams, st.integers(0, 24 * 3600 * 1000))
+def test_panes_of_earlier_versions_count_on(
+    earlier: list[tuple[str, int]], events: list[tuple[str, int]], later_ms: int
+) -> None:
+    """R31: they counted an event in one pane of each window."""
+    folded, stream_ts = Activity(), 0
+    for event_type, ts in earlier:
+        stream_ts = max(stream_ts, ts)
+        for index, width in enumerate(PANE_WIDTHS.values()):
+            key = ts // 1000 - ts // 1000 % int(width.total_seconds()) + index
+            pane = folded.panes.setdefault(key, {})
+            pane[event_type] = pane.get(event_type, 0) + 1
+    for event_type, ts in events:
+        stream_ts = max(stream_ts, ts)
+        activity.add(folded, event_type, ts, stream_ts)
+    now_ms = stream_ts + later_ms
+    assert activity.windows(folded, now_ms) == brute_windows(earlier + events, now_ms)
+    activity.expire(folded, now_ms)
+    assert activity.windows(folded, now_ms) == brute_windows(earlier + events, now_ms)
 
 
 def test_panes_are_bounded() -> None:
