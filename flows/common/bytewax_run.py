@@ -92,11 +92,11 @@ class StoreLogic(Protocol):
         """Raise `state.store.StateLostError` when the store no longer holds what was committed last."""
 
 
-def fold_into_store(step_id: str, batches: Stream[KafkaBatch], logic: StoreLogic) -> None:
+def fold_into_store(step_id: str, batches: Stream[KafkaBatch], logic: StoreLogic, pacer: Pacer | None = None) -> None:
     """End a flow in one `StoreLogic` for all its batches, flushed by a `Pacer`."""
     keyed = op.key_on(f"{step_id}_key", batches, _only_key)
     # ("all", KafkaBatch)
-    nothing = op.stateful_batch(step_id, keyed, lambda resume_state: StoreStep(logic))
+    nothing = op.stateful_batch(step_id, keyed, lambda resume_state: StoreStep(logic, pacer or Pacer()))
     # never an item
     op.output(f"{step_id}_end", nothing, _NoSink())
 
@@ -108,9 +108,9 @@ def _only_key(batch: KafkaBatch) -> str:
 class StoreStep(StatefulBatchLogic[KafkaBatch, None, None]):
     """Runs a `StoreLogic` as a Bytewax step."""
 
-    def __init__(self, logic: StoreLogic, pacer: Pacer | None = None) -> None:
+    def __init__(self, logic: StoreLogic, pacer: Pacer) -> None:
         self._logic = logic
-        self._pacer = pacer or Pacer()
+        self._pacer = pacer
         self._verify_at = time.time() + _VERIFY_EVERY_S
 
     def on_batch(self, values: list[KafkaBatch]) -> tuple[list[None], bool]:

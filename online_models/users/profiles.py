@@ -110,7 +110,7 @@ def seen(profile: UserProfile) -> set[str]:
 
 def affinity_at(profile: UserProfile, now_ms: int) -> dict[str, float]:
     """Return genre -> affinity, decayed to `now_ms` (stream time)."""
-    factor = _decay(now_ms - profile.affinity_ts)
+    factor = _decay(max(0, now_ms - profile.affinity_ts))
     return {genre: weight * factor for genre, weight in profile.affinity.items()}
 
 
@@ -259,17 +259,20 @@ def _strings(labels: object) -> list[str]:
 
 
 def _add_affinity(profile: UserProfile, genres: Sequence[str], weight: float, ts: int) -> None:
-    """Spread evidence of time `ts` over the genres, with an exponential decay of half-life `AFFINITY_HALF_LIFE_MS`."""
+    """Spread evidence of time `ts` over the genres, with an exponential decay of half-life `AFFINITY_HALF_LIFE_MS`.
+
+    Weights are as of the last multiple of the half-life: newer evidence weighs more there, and nothing else changes.
+    Cormode, Shkapenyuk, Srivastava, Xu (2009), Forward decay.
+    """
     if not genres:
         return
     affinity = profile.affinity
-    share = weight / len(genres)
-    if ts < profile.affinity_ts:
-        share *= _decay(profile.affinity_ts - ts)
-    elif ts > profile.affinity_ts:
-        factor = _decay(ts - profile.affinity_ts)
+    as_of = ts - ts % AFFINITY_HALF_LIFE_MS
+    if as_of > profile.affinity_ts:
+        factor = _decay(as_of - profile.affinity_ts)
         affinity = profile.affinity = {genre: decayed * factor for genre, decayed in affinity.items()}
-        profile.affinity_ts = ts
+        profile.affinity_ts = as_of
+    share = weight / len(genres) * _decay(profile.affinity_ts - ts)
     for genre in genres:
         affinity[genre] = affinity.get(genre, 0.0) + share
     if len(affinity) > MAX_GENRES * _SLACK:
@@ -278,4 +281,4 @@ def _add_affinity(profile: UserProfile, genres: Sequence[str], weight: float, ts
 
 
 def _decay(age_ms: int) -> float:
-    return float(0.5 ** (max(0, age_ms) / AFFINITY_HALF_LIFE_MS))
+    return float(0.5 ** (age_ms / AFFINITY_HALF_LIFE_MS))
