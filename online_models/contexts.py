@@ -14,6 +14,7 @@ Cormode, Shkapenyuk, Srivastava, Xu (2009), Forward decay: counts that need no w
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ N_VALUES = 64
 """Of devices, and of regions; the one with the least events gives way."""
 _HOURS = 3
 _TIME = "hours:"
+_TIMES = tuple(f"{_TIME}{hour:02}-{hour + _HOURS:02}" for hour in range(0, 24, _HOURS))
 _MOST_HALVINGS = 64.0
 _STATED = ("device", "region")
 """What events and requests say of their context."""
@@ -41,11 +43,15 @@ Situation = tuple[str, ...]
 
 def situation_of(ts_ms: int, stated: Mapping[str, Any] | None) -> Situation:
     """Return the names of the contexts of an event or a request at a time (epoch ms, UTC)."""
-    hour = ts_ms // 3_600_000 % 24 // _HOURS * _HOURS
-    names = [f"{_TIME}{hour:02}-{hour + _HOURS:02}"]
+    names = [_TIMES[ts_ms // 3_600_000 % 24 // _HOURS]]
     if stated:
-        names += [f"{key}:{value}" for key in _STATED if isinstance(value := stated.get(key), str) and value]
+        names += [_name_of(key, value) for key in _STATED if isinstance(value := stated.get(key), str) and value]
     return tuple(names)
+
+
+@lru_cache(maxsize=1024)
+def _name_of(key: str, value: str) -> str:
+    return f"{key}:{value}"
 
 
 class ContextCount:

@@ -17,7 +17,7 @@ class Pacer:
     def __init__(
         self,
         delay: float = 0.02,
-        share: float = 0.15,
+        share: float = 0.1,
         at_most: float = 4.0,
         late: float = 1.0,
         quiet: float = 0.1,

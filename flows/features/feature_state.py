@@ -23,8 +23,8 @@ from state.store import Changes, Store, check_expected
 from state.validation import ERASE
 
 _MIB = 1 << 20
-_PROFILES_BYTES = 200 * _MIB
-_SESSIONS_BYTES = 50 * _MIB
+_PROFILES_BYTES = 128 * _MIB
+_SESSIONS_BYTES = 32 * _MIB
 _ITEMS_BYTES = 150 * _MIB
 _MAX_GENRE_ITEMS = 200_000
 _KNOWN_GENRES_S = 60.0

@@ -29,7 +29,8 @@ class Part:
 
 
 _NICE = 5
-"""Of all that can be spread over processes: `learn` is one, so while a backlog lasts it needs a processor to itself."""
+"""Of all that can wait for `features` and `learn`, which take the longest for an event: each is one process here, and
+what lists are made of."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ FLOWS = (
         nice=2 * _NICE,
         is_awaited=False,
     ),
-    Flow("features", (topics.CLEAN,), writes_watermark=True),
+    Flow("features", (topics.CLEAN,), writes_watermark=True, nice=0),
     Flow(
         "experiments",
         (topics.IMPRESSIONS, topics.EXAMPLES, topics.CLEAN),
