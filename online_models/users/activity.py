@@ -87,10 +87,10 @@ def expire(activity: Activity, stream_ts: int) -> bool:
 
 
 def next_expiry(activity: Activity) -> int | None:
-    """Return the stream time (epoch ms) from which `expire` will change something, None while there is no pane."""
+    """Return the stream time (epoch ms) from which no window holds some of it, None while there is no pane."""
     if not activity.panes:
         return None
-    return 1000 * min([key + _END_S[key % _FINEST_S] for key in activity.panes])
+    return 1000 * min([_holding(key)[-1][1] for key in activity.panes])
 
 
 def windows(activity: Activity, stream_ts: int) -> dict[str, dict[str, int]]:
