@@ -16,7 +16,7 @@ from flows.common.batches import KafkaBatch
 from flows.common.caches import LruCache
 from online_models.users import activity
 from online_models.users.outcomes import is_feedback
-from online_models.users.profiles import apply_event, apply_session_event, onboarding_items, sessions
+from online_models.users.profiles import apply_event, apply_session_event, onboarding_items, sessions, shared
 from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, SHOWN, USER_PROFILE, Entry, activity_field
 from state.records import Activity, CleanEvent, SessionProfile, UserProfile, Watermark
 from state.store import Changes, Store, check_expected
@@ -26,6 +26,8 @@ _MIB = 1 << 20
 _PROFILES_BYTES = 128 * _MIB
 _SESSIONS_BYTES = 32 * _MIB
 _ITEMS_BYTES = 150 * _MIB
+_STEP_BYTES = 160
+"""Of a step, which shares its texts with others."""
 _MAX_GENRE_ITEMS = 200_000
 _KNOWN_GENRES_S = 60.0
 _UNKNOWN_GENRES_S = 1.0  # the catalogue may come a moment after the first event
@@ -145,6 +147,8 @@ class FeatureState:
         user_ids = list(users)
         profiles = self._store.get_many(USER_PROFILE, user_ids)
         for user_id, profile in zip(user_ids, profiles, strict=True):
+            if profile is not None:
+                profile.recent = shared(profile.recent)
             self._profiles[user_id] = profile or UserProfile()
         session_ids = list(sessions)
         stored_sessions = self._store.get_many(SESSION, session_ids)
@@ -280,14 +284,14 @@ def _activity_bytes(value: Activity) -> int:
 
 
 def _session_bytes(value: SessionProfile) -> int:
-    return 500 + _activity_bytes(value.activity) + 220 * len(value.recent)
+    return 500 + _activity_bytes(value.activity) + _STEP_BYTES * len(value.recent)
 
 
 def _profile_bytes(value: UserProfile) -> int:
     return (
         1000
         + _activity_bytes(value.activity)
-        + 220 * len(value.recent)
+        + _STEP_BYTES * len(value.recent)
         + 150 * len(value.seen)
         + 500 * len(value.feedback_ts)
         + 100 * (len(value.affinity) + len(value.ratings))

@@ -118,12 +118,22 @@ def _with_feedback(profile: UserProfile, kind: str) -> set[str]:
     return {item_id for item_id, kinds in profile.feedback.items() if kind in kinds}
 
 
+def shared(steps: Sequence[RecentItem]) -> list[RecentItem]:
+    """Return steps that share the texts that they have in common with others: read back, each has its own."""
+    return [_shared(step.item_id, step.ts, step.type, step.value, step.session_id, step.positive) for step in steps]
+
+
 def _step(event: CleanEvent, item_id: str) -> RecentItem:
     value = None if isinstance(event.value, str) else event.value
     positive = event.type == "onboarding" or is_positive(event.type, event.value, event.context)
-    # Many steps name the same: interned, they share the texts.
-    session_id = None if event.session_id is None else intern(event.session_id)
-    return RecentItem(intern(item_id), event.ts, intern(event.type), value, session_id, positive)
+    return _shared(item_id, event.ts, event.type, value, event.session_id, positive)
+
+
+def _shared(
+    item_id: str, ts: int, event_type: str, value: float | None, session_id: str | None, positive: bool
+) -> RecentItem:
+    session_id = None if session_id is None else intern(session_id)
+    return RecentItem(intern(item_id), ts, intern(event_type), value, session_id, positive)
 
 
 def _order(step: RecentItem) -> tuple[int, str, str, float, str]:
