@@ -66,6 +66,17 @@ def test_order_of_arrival_does_not_matter(events: list[CleanEvent], random: obje
     assert one == other
 
 
+def test_steps_that_are_read_back_share_their_texts() -> None:
+    """Bounded memory: most steps name what others name."""
+    folded = fold(event("click", "item", 1), event("click", "item", 2))
+    read = msgspec.msgpack.decode(msgspec.msgpack.encode(folded), type=UserProfile)
+    assert read.recent[0].item_id is not read.recent[1].item_id
+    steps = profiles.shared(read.recent)
+    assert steps == folded.recent
+    assert steps[0].item_id is steps[1].item_id
+    assert steps[0].type is steps[1].type
+
+
 @given(events_of_one_user)
 def test_standing_feedback_equals_a_replay_in_event_order(events: list[CleanEvent]) -> None:
     """R5: brute force over the events sorted by time; an undo comes after feedback of the same time."""
