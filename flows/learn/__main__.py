@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 FLOW = "learn"
 _SHARE, _AT_MOST_S = 0.08, 8.0
 """Of the time that goes into commits under load, and between two. A commit takes as long for items that have changed
-once since the last as for those that have changed often; what a user has just done is in the user's profile at once."""
+once since the last as for those that have changed often. What a user has just done is in the profile that `features`
+commits, and feedback in lists at once."""
 
 log = logging.getLogger(__name__)
 

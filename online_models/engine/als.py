@@ -1,6 +1,6 @@
 """Kernels of implicit-feedback matrix factorisation, and Gramians that follow each vector.
 
-Requests fold a user in exactly. Learning takes a few steps towards a vector's solution at each of its events.
+Requests fold a user in exactly. Learning takes a few steps towards a vector's solution as its events come.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ WEIGHT_OTHER = 0.3
 """Confidence of an interaction that was not positive, relative to a positive one."""
 
 N_STEPS = 2
-"""Of conjugate gradients at each event of a vector. Exact solutions give no better lists at three times the cost."""
+"""Of conjugate gradients at a time. Exact solutions give no better lists at three times the cost."""
 
 
 @jit
@@ -208,8 +208,8 @@ def approach(
 ) -> None:
     """Take some steps of conjugate gradients from `x` towards its solution.
 
-    That is, of (G + l I + sum(max(c - scale, 0) y y')) x = sum(c y) over rows y with pulls c. A vector is solved again
-    at each of its events, so that what a step leaves the next ones mend.
+    That is, of (G + l I + sum(max(c - scale, 0) y y')) x = sum(c y) over rows y with pulls c. A vector is solved
+    again and again, as its events come, so that what a step leaves the next ones mend.
     Takacs, Pilaszy, Tikk (2011), Applications of the conjugate gradient method for implicit feedback collaborative
     filtering.
     """

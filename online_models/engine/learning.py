@@ -3,9 +3,9 @@
 Events are learned one after the other, so a run gives the same bits as its events one at a time: what is saved is the
 way from Python into a kernel and back, which costs more than what the kernels do.
 
-Only the factors of a pair are not learned again when a user does another thing with the item of the step before, as
-after a click to watch it: the vectors have just been improved, and the next event of the user, or with the item, counts
-it.
+Only factors are not improved at each event: those of many events at some of them (`EACH`), and those of a pair not
+again when a user does another thing with the item of the step before, as after a click to watch it. The next time counts
+what was left out.
 """
 
 from typing import NamedTuple
@@ -38,7 +38,7 @@ N_AT_MOST = 512
 
 EACH = 16
 """A vector that is made of twice as many events is improved at every second of them, one of three times as many at
-every third, and so on: so much of it is new then as of a smaller one at each."""
+every third, and so on: so much of it is new then as of a smaller one at each. docs/quality.md has other numbers."""
 
 
 class Run(NamedTuple):

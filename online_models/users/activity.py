@@ -30,6 +30,7 @@ _LEVELS = tuple((int(PANE_WIDTHS[name].total_seconds()), int(span.total_seconds(
 """Pane width and span of each window in seconds. Each width is a multiple of the one before."""
 _FINEST_S = 30
 _NESTED = 3
+"""What the keys of panes have more that count for wider windows, too."""
 _END_S = tuple(_LEVELS[code % _NESTED][1] - code for code in range(2 * _NESTED))
 """What is to be added to a pane's key for the second from which its window does not hold it any more."""
 NEVER = 1 << 62
