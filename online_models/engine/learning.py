@@ -4,8 +4,8 @@ Events are learned one after the other, so a run gives the same bits as its even
 way from Python into a kernel and back, which costs more than what the kernels do.
 
 Only factors are not improved at each event: those of many events at some of them (`EACH`), and those of a pair not
-again when a user does another thing with the item of the step before, as after a click to watch it. The next time counts
-what was left out.
+again when a user does another thing with the item of the step before, as after a click to watch it. The next time
+counts what was left out.
 """
 
 from typing import NamedTuple
