@@ -1,7 +1,7 @@
 """Matrix factorisation of implicit feedback that follows the stream.
 
 Two models at two confidences: one smooth, one that follows the last few steps. Users are folded in exactly from
-their newest history at every request. As events come, the vectors of their users and items take a few steps of conjugate
+their newest history at every request. As events come, the vectors of their users and items take some steps of conjugate
 gradients towards their solutions, over a bounded sample of what they met. The Gramians of all users and all items are
 corrected at each change of a vector.
 
