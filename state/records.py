@@ -6,7 +6,7 @@ to the end and has a default.
 
 from typing import Annotated, Any, Literal, get_args
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 EventType = Literal[
     "impression",
@@ -187,6 +187,12 @@ class UserProfile(Struct, array_like=True):
     last_ts: int = 0
     feedback_ts: dict[str, dict[str, int]] = field(default_factory=dict)
     """item -> feedback type, `undo` or `undo <type>` -> its newest time: what decides which feedback stands."""
+
+
+class ProfileToFold(UserProfile, array_like=True):
+    """A profile as who folds events into it reads it: steps stay encoded, as hardly any is looked at again."""
+
+    recent: list[Raw] = field(default_factory=list)  # type: ignore[assignment]
 
 
 class SessionProfile(Struct, array_like=True):

@@ -7,7 +7,8 @@ class Pacer:
     """Decides when what has become dirty is flushed. All times in seconds, of any one clock.
 
     A flush is due `delay` after the first change; later when flushing would take more than `share` of the time, but
-    then never later than `at_most` after the first change.
+    then never later than `at_most` after the first change. What has changed often since the last flush takes no longer
+    to write than what has changed once.
 
     Behind a log, what changes soon changes again, and nobody sees it fresh anyway. So a flush then waits for half of
     what the changes are behind, from `late` on for as long as that, up to `at_most` too; no longer, when changes have
@@ -17,8 +18,8 @@ class Pacer:
     def __init__(
         self,
         delay: float = 0.02,
-        share: float = 0.1,
-        at_most: float = 4.0,
+        share: float = 0.08,
+        at_most: float = 8.0,
         late: float = 1.0,
         quiet: float = 0.1,
     ) -> None:

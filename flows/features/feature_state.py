@@ -16,8 +16,8 @@ from flows.common.batches import KafkaBatch
 from flows.common.caches import LruCache
 from online_models.users import activity
 from online_models.users.outcomes import is_feedback
-from online_models.users.profiles import apply_event, apply_session_event, onboarding_items, sessions, shared
-from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, SHOWN, USER_PROFILE, Entry, activity_field
+from online_models.users.profiles import apply_event, apply_session_event, onboarding_items, sessions
+from state.entries import CATALOGUE, ITEM_ACTIVITY, PROFILE_TO_FOLD, SESSION, SHOWN, USER_PROFILE, Entry, activity_field
 from state.records import Activity, CleanEvent, SessionProfile, UserProfile, Watermark
 from state.store import Changes, Store, check_expected
 from state.validation import ERASE
@@ -145,10 +145,8 @@ class FeatureState:
                 items.update(dict.fromkeys(onboarding_items(event)))
         self._genres.load(items)
         user_ids = list(users)
-        profiles = self._store.get_many(USER_PROFILE, user_ids)
+        profiles = self._store.get_many(PROFILE_TO_FOLD, user_ids)
         for user_id, profile in zip(user_ids, profiles, strict=True):
-            if profile is not None:
-                profile.recent = shared(profile.recent)
             self._profiles[user_id] = profile or UserProfile()
         session_ids = list(sessions)
         stored_sessions = self._store.get_many(SESSION, session_ids)

@@ -14,7 +14,6 @@ from bytewax.inputs import Source
 from flows.common.batches import KafkaBatch
 from flows.common.bytewax_kafka import KafkaSource
 from flows.common.bytewax_run import StoreLogic, fold_into_store, run
-from flows.common.pacing import Pacer
 from flows.common.process import begin, stop_on_signals
 from flows.common.telling import KafkaTeller
 from flows.common.traces import flow_traces, traced
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
     from flows.learn.drifting import Drifting
 
 FLOW = "learn"
-_SHARE, _AT_MOST_S = 0.08, 8.0
-"""Of the time that goes into commits under load, and between two. A commit takes as long for items that have changed
-once since the last as for those that have changed often. What a user has just done is in the profile that `features`
-commits, and feedback in lists at once."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +38,7 @@ def build_flow(topics: Source[KafkaBatch], state: StoreLogic) -> Dataflow:
     flow = Dataflow(FLOW)
     batches = op.input("read_topics", flow, topics)
     # KafkaBatch
-    fold_into_store("learn_batches", batches, state, Pacer(share=_SHARE, at_most=_AT_MOST_S))
+    fold_into_store("learn_batches", batches, state)
     return flow
 
 

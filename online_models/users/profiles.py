@@ -8,6 +8,9 @@ have dropped (R24).
 from collections.abc import Sequence
 from sys import intern
 
+import msgspec
+from msgspec import Raw
+
 from online_models.users import activity
 from online_models.users.outcomes import INTERACTIONS, is_positive, rating_share
 from state.records import CleanEvent, RecentItem, SessionProfile, UserProfile
@@ -26,6 +29,7 @@ _ONBOARDING_WEIGHT = 3.0
 _FEEDBACK_WEIGHTS = {"like": 3.0, "save": 2.0, "dislike": -3.0, "hide": -2.0}
 _RATING_WEIGHT = 6.0  # per share of the scale above or below the middle
 _NEVER = -1
+_decode_step = msgspec.msgpack.Decoder(RecentItem).decode
 _ONBOARDING = ""
 """Key of `UserProfile.feedback_ts` for answers that are about no item."""
 
@@ -100,7 +104,8 @@ def saved(profile: UserProfile) -> set[str]:
 
 def sessions(profile: UserProfile) -> set[str]:
     """Return the sessions of the recent steps."""
-    return {step.session_id for step in profile.recent if step.session_id is not None}
+    steps = [_step_at(profile.recent, k) for k in range(len(profile.recent))]
+    return {step.session_id for step in steps if step.session_id is not None}
 
 
 def seen(profile: UserProfile) -> set[str]:
@@ -118,22 +123,19 @@ def _with_feedback(profile: UserProfile, kind: str) -> set[str]:
     return {item_id for item_id, kinds in profile.feedback.items() if kind in kinds}
 
 
-def shared(steps: Sequence[RecentItem]) -> list[RecentItem]:
-    """Return steps that share the texts that they have in common with others: read back, each has its own."""
-    return [_shared(step.item_id, step.ts, step.type, step.value, step.session_id, step.positive) for step in steps]
-
-
 def _step(event: CleanEvent, item_id: str) -> RecentItem:
     value = None if isinstance(event.value, str) else event.value
+    session_id = None if event.session_id is None else intern(event.session_id)
     positive = event.type == "onboarding" or is_positive(event.type, event.value, event.context)
-    return _shared(item_id, event.ts, event.type, value, event.session_id, positive)
+    return RecentItem(intern(item_id), event.ts, intern(event.type), value, session_id, positive)
 
 
-def _shared(
-    item_id: str, ts: int, event_type: str, value: float | None, session_id: str | None, positive: bool
-) -> RecentItem:
-    session_id = None if session_id is None else intern(session_id)
-    return RecentItem(intern(item_id), ts, intern(event_type), value, session_id, positive)
+def _step_at(recent: list[RecentItem], k: int) -> RecentItem:
+    """Return a step, decoded if it is one of a `ProfileToFold` that nobody has looked at yet."""
+    step: RecentItem | Raw = recent[k]
+    if isinstance(step, Raw):
+        step = recent[k] = _decode_step(step)
+    return step
 
 
 def _order(step: RecentItem) -> tuple[int, str, str, float, str]:
@@ -141,11 +143,11 @@ def _order(step: RecentItem) -> tuple[int, str, str, float, str]:
 
 
 def _remember(recent: list[RecentItem], step: RecentItem, at_most: int) -> None:
-    if not recent or recent[-1].ts < step.ts:  # nearly always
+    if not recent or _step_at(recent, -1).ts < step.ts:  # nearly always
         recent.append(step)
     else:
         at, order = len(recent), _order(step)
-        while at and _order(recent[at - 1]) > order:
+        while at and _order(_step_at(recent, at - 1)) > order:
             at -= 1
         recent.insert(at, step)
     if len(recent) > at_most:

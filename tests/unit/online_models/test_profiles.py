@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from online_models.users import profiles
 from online_models.users.profiles import apply_event, apply_session_event, disliked, hidden, liked, saved, seen
 from online_models.users.view import UserView
-from state.records import CleanEvent, SessionProfile, UserProfile
+from state.records import CleanEvent, ProfileToFold, SessionProfile, UserProfile
 
 START = 1_700_000_000_000
 DAY = 24 * 3600 * 1000
@@ -66,15 +66,21 @@ def test_order_of_arrival_does_not_matter(events: list[CleanEvent], random: obje
     assert one == other
 
 
-def test_steps_that_are_read_back_share_their_texts() -> None:
-    """Bounded memory: most steps name what others name."""
-    folded = fold(event("click", "item", 1), event("click", "item", 2))
-    read = msgspec.msgpack.decode(msgspec.msgpack.encode(folded), type=UserProfile)
-    assert read.recent[0].item_id is not read.recent[1].item_id
-    steps = profiles.shared(read.recent)
-    assert steps == folded.recent
-    assert steps[0].item_id is steps[1].item_id
-    assert steps[0].type is steps[1].type
+@given(events_of_one_user, st.integers(0, 12))
+def test_a_profile_that_is_read_back_to_be_folded_into_goes_on_alike(events: list[CleanEvent], n_before: int) -> None:
+    """Its steps are encoded until an event comes that may belong before them."""
+    whole, profile = fold(*events), fold(*events[:n_before])
+    read = msgspec.msgpack.decode(msgspec.msgpack.encode(profile), type=ProfileToFold)
+    for each in events[n_before:]:
+        apply_event(read, each, GENRES.get(each.item_id or "", ()))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(read), type=UserProfile) == whole
+
+
+def test_sessions_of_steps_that_are_encoded_are_known() -> None:
+    """R27: an erasure forgets them."""
+    folded = fold(event("click", session_id="s1"), event("view", at=1), event("click", at=2, session_id="s2"))
+    read = msgspec.msgpack.decode(msgspec.msgpack.encode(folded), type=ProfileToFold)
+    assert profiles.sessions(read) == profiles.sessions(folded) == {"s1", "s2"}
 
 
 @given(events_of_one_user)
