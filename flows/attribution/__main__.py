@@ -36,6 +36,7 @@ FLOW = "attribution"
 _REPORT_EVERY_S = 60.0
 _IN_STEP = timedelta(minutes=2)  # of a backlog, no more slates than this waits for its events
 _GATHER = timedelta(milliseconds=200)
+_EPOCH = timedelta(seconds=2)  # a snapshot holds all outcomes that wait for their time
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -152,7 +153,7 @@ def main() -> None:
         # Another Kafka has other offsets, other partitions are another process.
         own = () if len(partitions) == settings.partitions else partitions
         name = "-".join([FLOW, kafka.cluster_id, *map(str, own)])
-        run(flow, settings, recovery_name=name)
+        run(flow, settings, recovery_name=name, epoch_interval=_EPOCH)
 
 
 if __name__ == "__main__":

@@ -92,11 +92,11 @@ class StoreLogic(Protocol):
         """Raise `state.store.StateLostError` when the store no longer holds what was committed last."""
 
 
-def fold_into_store(step_id: str, batches: Stream[KafkaBatch], logic: StoreLogic) -> None:
+def fold_into_store(step_id: str, batches: Stream[KafkaBatch], logic: StoreLogic, pacer: Pacer | None = None) -> None:
     """End a flow in one `StoreLogic` for all its batches, flushed by a `Pacer`."""
     keyed = op.key_on(f"{step_id}_key", batches, _only_key)
     # ("all", KafkaBatch)
-    nothing = op.stateful_batch(step_id, keyed, lambda resume_state: StoreStep(logic, Pacer()))
+    nothing = op.stateful_batch(step_id, keyed, lambda resume_state: StoreStep(logic, pacer or Pacer()))
     # never an item
     op.output(f"{step_id}_end", nothing, _NoSink())
 

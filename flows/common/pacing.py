@@ -8,11 +8,12 @@ class Pacer:
 
     A flush is due `delay` after the first change; later when flushing would take more than `share` of the time, but
     then never later than `at_most` after the first change. What has changed often since the last flush takes no longer
-    to write than what has changed once.
+    to write than what has changed once. Nothing is waited for any more when no change has come for `quiet`, or for as
+    long as the last flush took.
 
     Behind a log, what changes soon changes again, and nobody sees it fresh anyway. So a flush then waits for half of
-    what the changes are behind, from `late` on for as long as that, up to `at_most` too; no longer, when changes have
-    not come for `quiet`. The first flush does not wait: after a restart, readers have waited already.
+    what the changes are behind, from `late` on for as long as that, up to `at_most` too. The
+    first flush does not wait: after a restart, readers have waited already.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Pacer:
         self._dirty_since: float | None = None
         self._touched_at = _NEVER
         self._behind = 0.0
+        self._cost = 0.0
         self._rested_at = _NEVER
 
     @property
@@ -39,7 +41,9 @@ class Pacer:
         dirty_since = self._dirty_since
         if dirty_since is None:
             return None
-        affordable_at = min(max(dirty_since + self._delay, self._rested_at), dirty_since + self._at_most)
+        paused_at = self._touched_at + max(self._quiet, self._cost)
+        rested_at = min(self._rested_at, dirty_since + self._at_most, paused_at)
+        affordable_at = max(dirty_since + self._delay, rested_at)
         if self._rested_at == _NEVER:
             return affordable_at
         worth = self._behind if self._behind >= self._late else self._behind / 2
@@ -60,4 +64,5 @@ class Pacer:
     def flushed(self, started: float, ended: float) -> None:
         """Everything was written, from `started` to `ended`."""
         self._dirty_since = None
-        self._rested_at = ended + (ended - started) * self._rest_per_cost
+        self._cost = ended - started
+        self._rested_at = ended + self._cost * self._rest_per_cost

@@ -14,6 +14,7 @@ from bytewax.inputs import Source
 from flows.common.batches import KafkaBatch
 from flows.common.bytewax_kafka import KafkaSource
 from flows.common.bytewax_run import StoreLogic, fold_into_store, run
+from flows.common.pacing import Pacer
 from flows.common.process import begin, stop_on_signals
 from flows.common.telling import KafkaTeller
 from flows.common.traces import flow_traces, traced
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from flows.learn.drifting import Drifting
 
 FLOW = "learn"
+_AT_MOST_S = 12.0
+"""Between two commits under load. What a user has just done is in the profile that `features` commits, and feedback in
+lists at once."""
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +42,7 @@ def build_flow(topics: Source[KafkaBatch], state: StoreLogic) -> Dataflow:
     flow = Dataflow(FLOW)
     batches = op.input("read_topics", flow, topics)
     # KafkaBatch
-    fold_into_store("learn_batches", batches, state)
+    fold_into_store("learn_batches", batches, state, Pacer(at_most=_AT_MOST_S))
     return flow
 
 

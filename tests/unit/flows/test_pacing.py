@@ -24,6 +24,7 @@ def test_costly_flush_is_followed_by_rest_but_not_beyond_the_limit() -> None:
     pacer.touch(0.0)
     pacer.flushed(0.02, 0.12)
     pacer.touch(0.13)
+    pacer.touch(0.5)
     assert pacer.due_at == 0.12 + 0.1 * 4
     pacer.flushed(0.6, 2.6)
     pacer.touch(2.7)
@@ -36,12 +37,25 @@ def test_flushing_takes_at_most_its_share_of_the_time(cost: float) -> None:
     now = spent = 0.0
     for _ in range(100):
         pacer.touch(now)
-        assert pacer.due_at is not None
-        now = pacer.due_at
+        while not pacer.is_due(now):
+            now += 0.01
+            pacer.touch(now)
         pacer.flushed(now, now + cost)
         now += cost
         spent += cost
     assert spent <= 0.21 * now + cost
+
+
+def test_what_is_written_when_changes_pause_takes_time_from_none() -> None:
+    pacer = Pacer(share=0.1, at_most=8.0, quiet=0.1)
+    pacer.touch(0.0)
+    pacer.flushed(0.02, 0.52)
+    pacer.touch(0.6)
+    pacer.touch(0.9)
+    assert pacer.due_at == 0.9 + 0.5
+    pacer.flushed(1.4, 1.41)
+    pacer.touch(1.42)
+    assert pacer.due_at == 1.41 + 0.01 * 9, "earlier than a pause would be noticed"
 
 
 def test_behind_the_log_a_flush_waits_for_more_changes() -> None:
