@@ -33,7 +33,8 @@ class LruCache(OrderedDict[str, T]):
     weigh
         Approximate size of a value in bytes.
     capacity
-        Total weight after a `trim`. Values grow in between: only `trim` weighs them and drops any.
+        Total weight, at about most. Only `trim` weighs values and drops any; they grow in between, and others come. So
+        it leaves room for as much as has come since the last time, but for no more than half of all.
     """
 
     def __init__(self, weigh: Callable[[T], int], capacity: int) -> None:
@@ -45,12 +46,13 @@ class LruCache(OrderedDict[str, T]):
 
     def trim(self, changed: Iterable[str]) -> None:
         """Weigh the changed values again, then drop the others, oldest first, until the rest fits."""
-        weights, weigh = self._weights, self._weigh
+        weights, weigh, before = self._weights, self._weigh, self._total
         for key in changed:
             weight = weigh(self[key])
             self._total += weight - weights.get(key, 0)
             weights[key] = weight
             self.move_to_end(key)
-        while self._total > self._capacity:
+        room = min(max(0, self._total - before), self._capacity // 2)
+        while self._total > self._capacity - room:
             key, _ = self.popitem(last=False)
             self._total -= weights.pop(key, 0)

@@ -23,8 +23,8 @@ from state.store import Changes, Store, check_expected
 from state.validation import ERASE
 
 _MIB = 1 << 20
-_PROFILES_BYTES = 128 * _MIB
-_SESSIONS_BYTES = 32 * _MIB
+_PROFILES_BYTES = 192 * _MIB
+_SESSIONS_BYTES = 40 * _MIB
 _ITEMS_BYTES = 150 * _MIB
 _STEP_BYTES = 160
 """Of a step, which shares its texts with others."""
