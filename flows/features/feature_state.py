@@ -16,7 +16,7 @@ from flows.common.batches import KafkaBatch
 from flows.common.caches import LruCache
 from online_models.users import activity
 from online_models.users.outcomes import is_feedback
-from online_models.users.profiles import apply_event, apply_session_event, onboarding_items, sessions
+from online_models.users.profiles import apply_event, apply_session_event, onboarding_items, sessions, step_of
 from state.entries import CATALOGUE, ITEM_ACTIVITY, PROFILE_TO_FOLD, SESSION, SHOWN, USER_PROFILE, Entry, activity_field
 from state.records import Activity, CleanEvent, SessionProfile, UserProfile, Watermark
 from state.store import Changes, Store, check_expected
@@ -100,12 +100,13 @@ class FeatureState:
             self._erase(user_id)
             self._settled.append((user_id, event.event_id))
             return
+        step = step_of(event)
         profile = self._profiles[user_id]
-        apply_event(profile, event, self._genres_of(event))
+        apply_event(profile, event, self._genres_of(event), step)
         self._dirty_profiles[user_id] = profile
         if session_id is not None:
             session = self._sessions[session_id]
-            apply_session_event(session, event)
+            apply_session_event(session, event, step)
             self._dirty_sessions[session_id] = session
         if row is not None:
             item = self._items[row]

@@ -34,10 +34,18 @@ _ONBOARDING = ""
 """Key of `UserProfile.feedback_ts` for answers that are about no item."""
 
 
-def apply_event(profile: UserProfile, event: CleanEvent, genres: Sequence[str]) -> None:
+def step_of(event: CleanEvent) -> RecentItem | None:
+    """Return the event as a step of its user's and session's history, None where it is none."""
+    if event.item_id is None or event.type not in INTERACTIONS:
+        return None
+    return _step(event, event.item_id)
+
+
+def apply_event(profile: UserProfile, event: CleanEvent, genres: Sequence[str], step: RecentItem | None = None) -> None:
     """Fold one event in place; once per event, in any order.
 
-    `genres` are those of the event's item, or of the items of an onboarding answer; empty when unknown.
+    `genres` are those of the event's item, or of the items of an onboarding answer; empty when unknown. `step` is
+    `step_of(event)`, for those who have it already.
     """
     ts = event.ts
     if ts < profile.first_ts or profile.first_ts == 0:
@@ -52,7 +60,7 @@ def apply_event(profile: UserProfile, event: CleanEvent, genres: Sequence[str]) 
     if item_id is None:
         return
     if event_type in INTERACTIONS:
-        _remember(profile.recent, _step(event, item_id), MAX_RECENT)
+        _remember(profile.recent, step or _step(event, item_id), MAX_RECENT)
         _see(profile.seen, intern(item_id), ts)
     if event_type in FEEDBACK_TYPES or event_type == "undo":
         _apply_feedback(profile, event, item_id, genres)
@@ -66,14 +74,14 @@ def contains(profile: UserProfile, event: CleanEvent) -> bool:
     return times is not None and times.get(_kind(event), _NEVER) >= event.ts
 
 
-def apply_session_event(session: SessionProfile, event: CleanEvent) -> None:
-    """Fold one event of the session in place; once per event, in any order."""
+def apply_session_event(session: SessionProfile, event: CleanEvent, step: RecentItem | None) -> None:
+    """Fold one event of the session in place; once per event, in any order. `step` is `step_of(event)`."""
     ts = event.ts
     session.first_ts = ts if session.first_ts == 0 else min(session.first_ts, ts)
     session.last_ts = max(session.last_ts, ts)
     activity.add(session.activity, event.type, ts, session.last_ts)
-    if event.item_id is not None and event.type in INTERACTIONS:
-        _remember(session.recent, _step(event, event.item_id), MAX_SESSION_RECENT)
+    if step is not None:
+        _remember(session.recent, step, MAX_SESSION_RECENT)
 
 
 def hidden(profile: UserProfile) -> set[str]:

@@ -32,7 +32,7 @@ _TOLERATED_LATE_CLOCKS = 3
 """In a row. To follow anew is to load everything, which under load makes the next answer late, too."""
 _REBUILD_PATIENCE_S = 600.0
 _SAVE_EVERY_S = 30.0
-_SAVE_SHARE = 0.02
+_SAVE_SHARE = 0.01
 """Of the time at most goes into saving: a replica that takes long to save is saved more rarely."""
 _TEXTS_EVERY_S = 0.1
 _TEXTS_AT_ONCE = 5000

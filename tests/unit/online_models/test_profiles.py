@@ -183,7 +183,8 @@ def test_late_step_goes_where_it_belongs_in_a_session() -> None:
     """R7, R24."""
     session = SessionProfile(user_id="u")
     for at, item in (5, "b"), (9, "c"), (1, "a"):
-        apply_session_event(session, event("click", item, at=at, session_id="s"))
+        step = event("click", item, at=at, session_id="s")
+        apply_session_event(session, step, profiles.step_of(step))
     assert [step.item_id for step in session.recent] == ["a", "b", "c"]
     assert (session.first_ts, session.last_ts) == (START + 1, START + 9)
     assert session.activity.counts == {"click": 3}
