@@ -45,7 +45,7 @@ class LruCache(OrderedDict[str, T]):
         self._total = 0
 
     def trim(self, changed: Iterable[str]) -> None:
-        """Weigh the changed values again, then drop the others, oldest first, until the rest fits."""
+        """Weigh the changed values again, then drop the others, oldest first, until the rest and what comes fit."""
         weights, weigh, before = self._weights, self._weigh, self._total
         for key in changed:
             weight = weigh(self[key])

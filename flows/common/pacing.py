@@ -8,12 +8,12 @@ class Pacer:
 
     A flush is due `delay` after the first change; later when flushing would take more than `share` of the time, but
     then never later than `at_most` after the first change. What has changed often since the last flush takes no longer
-    to write than what has changed once. Nothing is waited for any more when no change has come for `quiet`, or for as
+    to write than what has changed once. Nothing is waited for any more when no change has come for `quiet`, and for as
     long as the last flush took.
 
     Behind a log, what changes soon changes again, and nobody sees it fresh anyway. So a flush then waits for half of
-    what the changes are behind, from `late` on for as long as that, up to `at_most` too. The
-    first flush does not wait: after a restart, readers have waited already.
+    what the changes are behind, from `late` on for as long as that, up to `at_most` too. The first flush does
+    not wait: after a restart, readers have waited already.
     """
 
     def __init__(

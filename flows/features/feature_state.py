@@ -27,7 +27,7 @@ _PROFILES_BYTES = 192 * _MIB
 _SESSIONS_BYTES = 40 * _MIB
 _ITEMS_BYTES = 150 * _MIB
 _STEP_BYTES = 160
-"""Of a step, which shares its texts with others."""
+"""Of a step, which shares its texts with others; one that is still encoded takes less."""
 _MAX_GENRE_ITEMS = 200_000
 _KNOWN_GENRES_S = 60.0
 _UNKNOWN_GENRES_S = 1.0  # the catalogue may come a moment after the first event
