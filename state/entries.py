@@ -26,7 +26,6 @@ from state.records import (
     Item,
     ItemRow,
     MetricWindow,
-    ProfileToFold,
     SessionProfile,
     Shown,
     UserArms,
@@ -107,8 +106,6 @@ class Table(Generic[T]):
 
 # flows.features -> serving
 USER_PROFILE = Entry("v1:user:{id}:profile", UserProfile, ttl=timedelta(days=90))
-# the same, as flows.features reads it
-PROFILE_TO_FOLD = Entry(USER_PROFILE.pattern, ProfileToFold, USER_PROFILE.ttl)
 # flows.features -> serving
 SESSION = Entry("v1:session:{id}", SessionProfile, ttl=timedelta(days=1))
 

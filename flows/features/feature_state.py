@@ -17,10 +17,12 @@ from flows.common.caches import LruCache
 from online_models.users import activity
 from online_models.users.outcomes import is_feedback
 from online_models.users.profiles import apply_event, apply_session_event, onboarding_items, sessions, step_of
-from state.entries import CATALOGUE, ITEM_ACTIVITY, PROFILE_TO_FOLD, SESSION, SHOWN, USER_PROFILE, Entry, activity_field
-from state.records import Activity, CleanEvent, SessionProfile, UserProfile, Watermark
+from state.entries import CATALOGUE, ITEM_ACTIVITY, SESSION, SHOWN, USER_PROFILE, Entry, activity_field
+from state.records import Activity, CleanEvent, ProfileToFold, SessionProfile, UserProfile, Watermark
 from state.store import Changes, Store, check_expected
 from state.validation import ERASE
+
+_PROFILE_TO_FOLD = Entry(USER_PROFILE.pattern, ProfileToFold, USER_PROFILE.ttl)
 
 _MIB = 1 << 20
 _PROFILES_BYTES = 192 * _MIB
@@ -146,7 +148,7 @@ class FeatureState:
                 items.update(dict.fromkeys(onboarding_items(event)))
         self._genres.load(items)
         user_ids = list(users)
-        profiles = self._store.get_many(PROFILE_TO_FOLD, user_ids)
+        profiles = self._store.get_many(_PROFILE_TO_FOLD, user_ids)
         for user_id, profile in zip(user_ids, profiles, strict=True):
             self._profiles[user_id] = profile or UserProfile()
         session_ids = list(sessions)
