@@ -1,6 +1,7 @@
 """`KafkaSource` on a real Kafka: what it reads of two topics, and in which order."""
 
 import threading
+import time
 from datetime import timedelta
 
 from confluent_kafka import Producer
@@ -16,7 +17,7 @@ N_MESSAGES = 40_000
 EVERY = 4  # so much rarer is the other topic
 MAX_BATCH = 2000
 HOUR_MS = 3_600_000
-START = 1_700_000_000_000
+START = int(time.time() * 1000) - 11 * HOUR_MS  # within the topics' retention, which Kafka looks at each minute
 
 
 def test_topic_with_a_longer_backlog_is_not_left_behind(make_settings: MakeSettings) -> None:
