@@ -97,9 +97,9 @@ class Replica:
             if row is not None:
                 self._apply_model(name, row)
 
-    def maintain(self, budget_s: float) -> None:
-        """Bring the vector index up to date, for about this long at most. Call it now and then."""
-        self.columns.index.maintain(budget_s)
+    def maintain(self, budget_s: float) -> bool:
+        """Bring the vector index up to date, for about this long at most; return whether something is left."""
+        return self.columns.index.maintain(budget_s)
 
     @property
     def n_items(self) -> int:

@@ -34,6 +34,9 @@ _REBUILD_PATIENCE_S = 600.0
 _SAVE_EVERY_S = 30.0
 _SAVE_SHARE = 0.01
 """Of the time at most goes into saving: a replica that takes long to save is saved more rarely."""
+_INDEX_SHARE = 0.1
+"""Of the time goes into the index of vectors, as long as there is something to do for it."""
+_INDEX_EVERY_S = 0.25
 _TEXTS_EVERY_S = 0.1
 _TEXTS_AT_ONCE = 5000
 _MAX_WRITTEN = 10_000
@@ -91,7 +94,8 @@ class Mirror:
         """Take the copy on disk, if there is one, and follow the store in the background."""
         await self._load_from_disk()
         self._tasks = [
-            asyncio.create_task(task) for task in (self._follow(), self._save_now_and_then(), self._index_texts())
+            asyncio.create_task(task)
+            for task in (self._follow(), self._save_now_and_then(), self._index_texts(), self._index_vectors())
         ]
 
     async def aclose(self) -> None:
@@ -182,8 +186,6 @@ class Mirror:
         elif changes.rows:
             async with self._changing:
                 await _apply_in_slices(self.current, changes.rows)
-        else:
-            self.current.maintain(_SLICE_S)
         self._confirm(changes.rows.get(CATALOGUE, {}))
         if CATALOGUE in changes.rows:
             self._change_texts(changes.rows[CATALOGUE], changes.complete)
@@ -204,6 +206,12 @@ class Mirror:
             await asyncio.sleep(_TEXTS_EVERY_S)
             while self.text.n_pending:
                 await asyncio.to_thread(self.text.flush, _TEXTS_AT_ONCE)
+
+    async def _index_vectors(self) -> None:
+        """Let the index follow the vectors, also while these never stand still."""
+        while True:
+            left = self.current.maintain(_SLICE_S)
+            await asyncio.sleep(_SLICE_S / _INDEX_SHARE if left else _INDEX_EVERY_S)
 
     def _refuse_half_built(self, replica: Replica) -> None:
         """Keep what is in memory while an emptied Redis is rebuilt from the log. Raise `StoreUnavailableError`."""

@@ -103,10 +103,19 @@ def test_maintenance_keeps_to_its_budget_and_goes_on_later() -> None:
         now[0] += 1.0
         return now[0]
 
-    index.maintain(1.5, clock)
-    assert 0 < len(index) < N_ITEMS
-    index.maintain(60.0)
+    assert index.maintain(2.5, clock)  # by this clock, time for two steps: which have moved, and some of these
+    assert 0 < len(index) < N_ITEMS / 10
+    assert not index.maintain(60.0)
     assert len(index) == N_ITEMS
+
+
+def test_an_item_that_is_forgotten_while_it_waits_is_not_added() -> None:
+    _, index = new_index()
+    now = iter(range(100))
+    index.maintain(2.5, lambda: float(next(now)))
+    index.forget(range(N_ITEMS))
+    assert not index.maintain(60.0)
+    assert len(index) == 0
 
 
 @pytest.mark.parametrize("exact_below", [0, 10_000])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from online_models.replica import Replica
 from serving.memory.mirror import Mirror
 from state.entries import CATALOGUE
 from state.memory_store import AsyncMemoryStore, MemoryStore
@@ -89,6 +90,26 @@ async def test_a_late_answer_is_no_reason_to_load_everything_anew(settings: Sett
         await until(lambda: mirror.current.n_items > n)  # noqa: B023 - awaited at once
     await until(lambda: mirror.now_ms == 1_400_000_000_000)
     assert (store.n_late, store.n_follows, mirror.degraded) == (0, 1, None)
+    await mirror.aclose()
+
+
+async def test_the_index_of_vectors_follows_while_changes_never_cease(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R7: as under load."""
+    maintained = []
+    monkeypatch.setattr(Replica, "maintain", lambda replica, budget_s: maintained.append(replica) or True)
+    flows = MemoryStore()
+    flows.commit(items("a"))
+    mirror = Mirror(settings, AsyncMemoryStore(flows))
+    await mirror.start()
+    await until(lambda: mirror.ready)
+
+    def changed_and_maintained() -> bool:
+        flows.commit(items(f"i{mirror.current.n_items}"))
+        return maintained.count(mirror.current) > 2
+
+    await until(changed_and_maintained)
     await mirror.aclose()
 
 
