@@ -1,8 +1,7 @@
 """The read side of all models: what serving holds in memory, built from the rows that the flows write."""
 
-import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +12,6 @@ from online_models.catalogue.attributes import Attributes
 from online_models.catalogue.expressions import Expression
 from online_models.columns import NO_ITEM, Columns
 from online_models.contexts import Contexts, Situation
-from online_models.engine import inputs
 from online_models.engine.als import RANK
 from online_models.engine.context import Context
 from online_models.engine.defaults import default_weights
@@ -32,18 +30,12 @@ from online_models.versions.ranking import Ranking
 from state.entries import CATALOGUE, CONTEXTS, ITEM_ACTIVITY, ITEM_MODEL, ITEM_VECTOR, MODEL, NEIGHBOURS, Table
 from state.records import Activity, BlobRow, Item, ItemRow
 
-_MAGIC = b"freshet-replica-2"
-
 _VECTOR_FROM = 20
 """Events of an item from which its vector says which items are much the same."""
 
 _NO_SLOTS = np.empty(0, np.int32)
 
 _Rows = Mapping[str, Any]
-
-
-class SnapshotError(ValueError):
-    """Bytes of a replica that are damaged, or of another layout."""
 
 
 class Replica:
@@ -230,44 +222,26 @@ class Replica:
         """Return the ranker's inputs of some candidates, shape (n, n_inputs), columns as in `inputs.NAMES`."""
         return context.inputs(slots)
 
-    def to_bytes(self) -> bytes:
-        """Return everything that `apply` has made, as the rows that make it again."""
-        body = msgspec.msgpack.encode(
-            [
-                [
-                    [table.name, list(rows), [table.codec.encode(row) for row in rows.values()]]
-                    for table in self.TABLES
-                    if (rows := self._rows(table))
-                ],
-                inputs.FEATURE_SET,
-            ]
-        )
-        return _MAGIC + zlib.crc32(body).to_bytes(4) + body
-
-    @classmethod
-    def from_bytes(cls, snapshot: bytes) -> Self:
-        """Raise `SnapshotError` if the bytes are damaged or of another layout."""
-        head, checksum, body = (
-            snapshot[: len(_MAGIC)],
-            snapshot[len(_MAGIC) : len(_MAGIC) + 4],
-            snapshot[len(_MAGIC) + 4 :],
-        )
-        if head != _MAGIC or zlib.crc32(body).to_bytes(4) != checksum:
-            raise SnapshotError(f"replica: expected {_MAGIC!r} and its checksum, got {len(snapshot)} other bytes")
-        tables, _ = msgspec.msgpack.decode(body, type=tuple[list[tuple[str, list[str], list[bytes]]], str])
-        by_name = {table.name: table for table in cls.TABLES}
-        replica = cls()
-        replica.apply(
-            {
-                by_name[name]: {
-                    field: by_name[name].codec.decode(f"{name} {field}", row)
-                    for field, row in zip(fields, rows, strict=True)
-                }
-                for name, fields, rows in tables
-            },
-            complete=True,
-        )
-        return replica
+    def rows(self, table: Table[Any]) -> dict[str, Any]:
+        """Return what `apply` has made of a table's rows, as rows that make it again."""
+        columns = self.columns
+        known = {self.item_id(slot): slot for slot in self._learner_slots}
+        if table is CATALOGUE:
+            return self.catalogue_rows()
+        if table is ITEM_ACTIVITY:
+            return self.trends.rows(self.item_id)
+        if table is CONTEXTS:
+            return self.contexts.rows()
+        if table is ITEM_MODEL:
+            return {
+                item_id: ItemRow(self._learner_slots[slot], *self._given[slot], columns.items.row(slot))
+                for item_id, slot in known.items()
+            }
+        if table is ITEM_VECTOR:
+            return {item_id: BlobRow(columns.factors.row(slot)) for item_id, slot in known.items()}
+        if table is NEIGHBOURS:
+            return {item_id: BlobRow(columns.neighbours.row(slot)) for item_id, slot in known.items()}
+        return dict(self._model_rows)
 
     def _allowed(self, slots: Slots, where: NDArray[np.bool_] | None) -> Slots:
         allowed = self.columns.servable(slots)
@@ -382,28 +356,7 @@ class Replica:
         self.columns.translation[learner_slot] = slot
 
     def _completed(self, table: Table[Any], rows: _Rows) -> dict[str, Any]:
-        return dict.fromkeys(self._rows(table)) | dict(rows)
-
-    def _rows(self, table: Table[Any]) -> dict[str, Any]:
-        """Return what is known as rows of a table."""
-        columns = self.columns
-        known = {self.item_id(slot): slot for slot in self._learner_slots}
-        if table is CATALOGUE:
-            return self.catalogue_rows()
-        if table is ITEM_ACTIVITY:
-            return self.trends.rows(self.item_id)
-        if table is CONTEXTS:
-            return self.contexts.rows()
-        if table is ITEM_MODEL:
-            return {
-                item_id: ItemRow(self._learner_slots[slot], *self._given[slot], columns.items.row(slot))
-                for item_id, slot in known.items()
-            }
-        if table is ITEM_VECTOR:
-            return {item_id: BlobRow(columns.factors.row(slot)) for item_id, slot in known.items()}
-        if table is NEIGHBOURS:
-            return {item_id: BlobRow(columns.neighbours.row(slot)) for item_id, slot in known.items()}
-        return dict(self._model_rows)
+        return dict.fromkeys(self.rows(table)) | dict(rows)
 
 
 def _top(table: ItemTable, half_life: str) -> TopList:

@@ -3,10 +3,7 @@
 import asyncio
 import gc
 import logging
-import os
-import struct
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
@@ -16,7 +13,9 @@ from typing import Any
 from online_models.catalogue.expressions import Expression
 from online_models.catalogue.sorted_ids import SortedIds
 from online_models.catalogue.text_index import TextIndex
-from online_models.replica import Replica, SnapshotError
+from online_models.replica import Replica
+from serving.memory import replica_file
+from serving.memory.replica_file import ReplicaFileError
 from serving.memory.tasks import stop
 from state.entries import CATALOGUE, StateDecodeError, Table
 from state.records import Item
@@ -244,10 +243,10 @@ class Mirror:
     async def _load_from_disk(self) -> None:
         try:
             saved_at = self._path.stat().st_mtime
-            self._stream_ms, replica = await asyncio.to_thread(_read_copy, self._path)
+            self._stream_ms, replica = await asyncio.to_thread(replica_file.read, self._path)
         except FileNotFoundError:
             return
-        except (OSError, SnapshotError) as error:
+        except (OSError, ReplicaFileError) as error:
             _log.warning("%s is not used: %s", self._path.name, error)
             return
         self.current = replica
@@ -270,8 +269,8 @@ class Mirror:
         try:
             async with self._changing:
                 self._unsaved = False
-                snapshot = await asyncio.to_thread(self.current.to_bytes)
-            await asyncio.to_thread(_write_copy, self._path, self._stream_ms, snapshot)
+                written = await asyncio.to_thread(replica_file.write, self._path, self._stream_ms, self.current)
+            await asyncio.to_thread(replica_file.complete, written, self._path)
         except OSError as error:
             _log.warning("%s is not saved: %s", self._path.name, error)
 
@@ -290,35 +289,6 @@ async def _apply_in_slices(replica: Replica, rows: Mapping[Table[Any], Mapping[s
             elif took_s < _SLICE_S / 3:
                 n_rows = min(_MOST_SLICE_ROWS, 2 * n_rows)
             await asyncio.sleep(0)
-
-
-_HEADER = struct.Struct("<8sQI")
-_MAGIC = b"freshet1"
-
-
-def _write_copy(path: Path, stream_ms: int, snapshot: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(_HEADER.pack(_MAGIC, stream_ms, zlib.crc32(snapshot)))
-        file.write(snapshot)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _read_copy(path: Path) -> tuple[int, Replica]:
-    """Return stream time and replica. Raise `SnapshotError` for a damaged file or another version's."""
-    content = path.read_bytes()
-    if len(content) < _HEADER.size:
-        raise SnapshotError(f"expected a header of {_HEADER.size} bytes, got {len(content)} bytes in all")
-    magic, stream_ms, checksum = _HEADER.unpack_from(content)
-    snapshot = content[_HEADER.size :]
-    if magic != _MAGIC:
-        raise SnapshotError(f"expected {_MAGIC!r}, got {magic!r}")
-    if zlib.crc32(snapshot) != checksum:
-        raise SnapshotError("its checksum is wrong")
-    return stream_ms, Replica.from_bytes(snapshot)
 
 
 def _saved_lately(path: Path) -> bool:

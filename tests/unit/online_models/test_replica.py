@@ -5,7 +5,7 @@ from online_models import trends
 from online_models.catalogue.expressions import parse
 from online_models.engine import inputs
 from online_models.learning import rows
-from online_models.replica import Replica, SnapshotError
+from online_models.replica import Replica
 from online_models.sources import LEARNED, Content, Exploration, gather
 from online_models.users import activity
 from online_models.users.view import UserView
@@ -64,25 +64,6 @@ def test_a_replica_that_followed_equals_one_that_loaded(system: System) -> None:
     items = [f"m{k}" for k in range(200)]
     values = [replica.features(replica.context(view), replica.slots(items)) for replica in (follower, loaded)]
     assert np.array_equal(*values)
-
-
-def test_the_last_good_copy_serves_the_same(system: System) -> None:
-    replica = system.replica()
-    copy = Replica.from_bytes(replica.to_bytes())
-    view = UserView.of(system.profiles["u3"], system.now_ms)
-    items = [f"m{k}" for k in range(400)]
-    scores = [r.ranking.score(r.features(r.context(view), r.slots(items))) for r in (replica, copy)]
-    assert np.array_equal(*scores)
-    assert copy.n_items == replica.n_items == 400
-    assert copy.item(copy.slots(["m7"])[0]) == replica.item(replica.slots(["m7"])[0])
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[:-1], lambda b: b"x" + b, lambda b: b[:50] + b"?" + b[51:], lambda b: b""]
-)
-def test_a_damaged_copy_is_refused(system: System, damage: object) -> None:
-    with pytest.raises(SnapshotError, match="replica: expected"):
-        Replica.from_bytes(damage(system.replica().to_bytes()))  # type: ignore[operator]
 
 
 def test_a_hidden_item_is_in_no_list(system: System) -> None:
