@@ -10,14 +10,11 @@ from online_models.engine.history import History
 from online_models.engine.inputs import untrained
 from online_models.engine.items import POP_ACTIVE
 from online_models.engine.listwise import ListwiseRanker
+from online_models.learning.budget import UNLIMITED
 from online_models.learning.learner import Learner, Slate
 from state.records import Item
 
 Candidates = Literal["unseen", "all"]
-
-UNLIMITED = 1e9
-"""Share of the time of a learner that learns from every list, however long that takes."""
-
 
 TICK_S = 0.001
 """Between events of one user that a log gives the same second."""

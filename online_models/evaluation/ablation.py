@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from online_models.engine.engine import UNLIMITED, Engine
+from online_models.engine.engine import Engine
 from online_models.engine.history import History
 from online_models.engine.inputs import CONTEXT, N_INPUTS, NAMES
 from online_models.engine.listwise import ListwiseRanker
+from online_models.learning.budget import UNLIMITED
 from online_models.learning.learner import Learner, Slate
 from online_models.sources import LEARNED
 

@@ -4,18 +4,21 @@ import math
 import time
 from collections.abc import Callable
 
+UNLIMITED = 1.0
+"""The share that is no bound."""
+
 
 class Budget:
     """Grants work as long as it takes at most a share of the time, measured with the given clock (seconds).
 
-    A share of 1 or more is no bound: all work is granted, whatever the clock says.
+    A share of `UNLIMITED` or more grants all work and one of 0 none, whatever the clock says.
     """
 
     def __init__(self, share: float, clock: Callable[[], float] = time.perf_counter, burst_s: float = 0.1) -> None:
         self.clock = clock
         self._share = share
         self._burst_s = burst_s
-        self._credit_s = burst_s
+        self._credit_s = burst_s if share > 0 else 0.0
         self._at = clock()
         self._piece_s = 0.0
 
@@ -24,14 +27,14 @@ class Budget:
         now = self.clock()
         self._credit_s = min(self._burst_s, self._credit_s + (now - self._at) * self._share)
         self._at = now
-        return now if self._credit_s > 0 or self._share >= 1.0 else None
+        return now if self._credit_s > 0 or self._share >= UNLIMITED else None
 
     def stop(self, started: float) -> None:
         self._charge(self.clock() - started)
 
     def grants(self, n: int) -> int:
         """Return how many of n equal pieces of work there is time for, by what the last ones took."""
-        if self._share >= 1.0:
+        if self._share >= UNLIMITED:
             return n
         if self.start() is None:
             return 0

@@ -14,6 +14,7 @@ from online_models.engine.items import N_EVENTS
 from online_models.engine.listwise import ListwiseRanker
 from online_models.evaluation.held_out import HeldOut, JudgedList, chances_of
 from online_models.learning import rows
+from online_models.learning.budget import UNLIMITED
 from online_models.learning.examples import values_of
 from online_models.learning.learner import Learner
 from online_models.users.outcomes import INTERACTIONS, is_positive
@@ -83,8 +84,8 @@ class Training:
         self._boosted: bytes | None = None
         self.learner = Learner(
             max_users=n_max_users,
-            organic_share=1.0 if chosen.organic else 0.0,
-            replay_share=1.0,
+            organic_share=UNLIMITED if chosen.organic else 0.0,
+            replay_share=UNLIMITED,
             seed=chosen.seed,
             ranker=_ranker(chosen),
         )

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer
 from falcon import testing
 
 from online_models.learning import rows
+from online_models.learning.budget import UNLIMITED
 from online_models.learning.learner import Learner
 from online_models.users.profiles import apply_event
 from ops.datasets import Dataset, default_folder, detect
@@ -32,7 +33,6 @@ from tests.unit.serving.system import FakeLog
 
 N_EVENTS, N_USERS = 2000, 60
 PATIENCE = timedelta(seconds=120)
-ALWAYS = 1e9
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def test_lists_through_kafka_redis_and_http_are_those_of_the_in_process_ru
 ) -> None:
     """R13, R14: the same sources, inputs, ranker and re-ranking, to the last item."""
     settings = make_settings(
-        partitions=1, learn_organic_share=ALWAYS, learn_replay_share=ALWAYS, request_budget_ms=60_000
+        partitions=1, learn_organic_share=UNLIMITED, learn_replay_share=UNLIMITED, request_budget_ms=60_000
     )
     store = RedisStore(settings)
     events = list(islice(dataset.events(), N_EVENTS))
@@ -126,7 +126,7 @@ def _list(answer: dict[str, Any]) -> list[tuple[str, float]]:
 async def _in_process(
     items: list[Any], events: list[CleanEvent], users: list[str], order: list[str], tmp_path: Path
 ) -> dict[str, list[tuple[str, float]]]:
-    learner = Learner(organic_share=ALWAYS, replay_share=ALWAYS)
+    learner = Learner(organic_share=UNLIMITED, replay_share=UNLIMITED)
     changes = Changes()
     genres = {}
     for item in items:

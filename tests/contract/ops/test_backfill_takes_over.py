@@ -10,6 +10,7 @@ import msgspec
 from confluent_kafka import Producer
 
 from flows.learn.learning import LearningState
+from online_models.learning.budget import UNLIMITED
 from online_models.learning.learner import Learner
 from ops.stack.children import Child, environment, wait_until
 from state.memory_store import MemoryStore
@@ -21,7 +22,6 @@ from tests.unit.ops.backfill.test_taking_over import clean_only, learn_rest
 
 RunProcess = Callable[..., AbstractContextManager[Child]]
 MakeSettings = Callable[..., Settings]
-ALWAYS = 1e9
 _WAIT = timedelta(seconds=120)
 
 
@@ -33,7 +33,7 @@ def position(settings: Settings) -> int:
 
 def test_the_learner_goes_on_from_it(make_settings: MakeSettings, run_process: RunProcess) -> None:
     """R19: the running learner ends; started again it learns what came since, each event once."""
-    settings = make_settings(partitions=1, learn_organic_share=ALWAYS, learn_replay_share=ALWAYS, drift_share=0)
+    settings = make_settings(partitions=1, learn_organic_share=UNLIMITED, learn_replay_share=UNLIMITED, drift_share=0)
     whole, part = clean_only(200), clean_only(150)
     fill(settings, part)
     with run_process("flows.learn", settings) as process:
@@ -50,7 +50,7 @@ def test_the_learner_goes_on_from_it(make_settings: MakeSettings, run_process: R
     with run_process("flows.learn", settings) as process:
         process.wait_until(lambda: position(settings) >= 201, _WAIT)
         assert process.stop() == 0
-    once = LearningState(MemoryStore(), "learn", Learner(organic_share=ALWAYS, replay_share=ALWAYS))
+    once = LearningState(MemoryStore(), "learn", Learner(organic_share=UNLIMITED, replay_share=UNLIMITED))
     learn_rest(once, whole)
     resumed = LearningState(RedisStore(settings), "learn", Learner())
     assert resumed.learner.counts == once.learner.counts

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from online_models.learning import rows
+from online_models.learning.budget import UNLIMITED
 from online_models.learning.learner import Learner
 from online_models.replica import Replica
 from online_models.users.profiles import apply_event
@@ -40,7 +41,7 @@ def tastes(n_users: int = 60, n_events: int = 25, n_items: int = 400, seed: int 
 class System:
     """A learner that commits to a store, and the profiles beside it."""
 
-    learner: Learner = field(default_factory=lambda: Learner(organic_share=1e9, replay_share=1e9))
+    learner: Learner = field(default_factory=lambda: Learner(organic_share=UNLIMITED, replay_share=UNLIMITED))
     store: MemoryStore = field(default_factory=MemoryStore)
     profiles: dict[str, UserProfile] = field(default_factory=dict)
     now_ms: int = START_MS

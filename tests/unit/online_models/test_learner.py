@@ -1,5 +1,3 @@
-from itertools import count
-
 import msgspec
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ from online_models.engine.inputs import FEATURE_SET, N_INPUTS
 from online_models.engine.learning import EACH
 from online_models.engine.listwise import N_BEFORE
 from online_models.learning import rows
-from online_models.learning.budget import Budget
+from online_models.learning.budget import UNLIMITED, Budget
 from online_models.learning.examples import examination_weight
 from online_models.learning.learner import Learner
 from state.entries import ITEM_MODEL, ITEM_USERS, ITEM_VECTOR, LEARNER, LEARNER_USER, MODEL, NEIGHBOURS, USER_VECTOR
@@ -47,7 +45,7 @@ def all_rows(system: System) -> dict[str, dict[str, object]]:
 
 
 def restored(system: System) -> System:
-    learner = Learner(organic_share=1e9, replay_share=1e9)
+    learner = Learner(organic_share=UNLIMITED, replay_share=UNLIMITED)
     rows.restore(learner, system.store)
     return System(learner, system.store)
 
@@ -84,7 +82,7 @@ def test_a_batch_is_learned_like_its_events_one_by_one(bounds: dict[str, int]) -
         msgspec.structs.replace(event, ts=event.ts - 1000 * int(late), request_id="r" if served else None)
         for event, late, served in zip(tastes()[:900], rng.poisson(1.0, 900), rng.random(900) < 0.3, strict=True)
     ]
-    single, batch = (System(Learner(organic_share=1e9, replay_share=1e9, **bounds)) for _ in range(2))
+    single, batch = (System(Learner(organic_share=UNLIMITED, replay_share=UNLIMITED, **bounds)) for _ in range(2))
     for event in events:
         single.learner.learn_event(event)
     batch.learner.learn_events(events)
@@ -169,9 +167,9 @@ def test_the_ranker_learns_the_logged_values_of_each_labelled_impression() -> No
 
 def test_vectors_are_not_improved_again_by_a_second_event_of_the_same_step() -> None:
     """A click, then how long it was watched: it counts when the user does something else."""
-    once, twice = (Learner(organic_share=0, replay_share=0, clock=count().__next__) for _ in range(2))
+    once, twice = (Learner(organic_share=0, replay_share=0) for _ in range(2))
     for learner in (once, twice):
-        learner.learn_events(tastes()[:300])  # takes all the time that there is for learning past pairs again
+        learner.learn_events(tastes()[:300])
         learner.learn_event(click("u1", "m1", START_MS + 10**6))
     watch = msgspec.structs.replace(click("u1", "m1", START_MS + 10**6 + 1), event_id="watched", type="watch", value=60)
     twice.learn_event(watch)
@@ -183,8 +181,8 @@ def test_vectors_are_not_improved_again_by_a_second_event_of_the_same_step() -> 
 
 
 def test_vectors_of_many_events_are_improved_at_some_of_them() -> None:
-    learner = Learner(organic_share=0, replay_share=0, clock=count().__next__)
-    learner.learn_events(tastes()[:300])  # takes all the time that there is for learning past pairs again
+    learner = Learner(organic_share=0, replay_share=0)
+    learner.learn_events(tastes()[:300])
     factors = learner.factors
     of_item, of_user = [], []
     for n in range(1, 4 * EACH):
@@ -198,7 +196,7 @@ def test_vectors_of_many_events_are_improved_at_some_of_them() -> None:
 
 
 def test_a_positive_without_a_request_trains_the_ranker_with_a_list_of_that_moment() -> None:
-    learner = Learner(organic_share=1e9, replay_share=1e9)
+    learner = Learner(organic_share=UNLIMITED, replay_share=UNLIMITED)
     for event in tastes()[:600]:
         learner.learn_event(event)
     before = learner.counts.organic_lists
@@ -236,14 +234,20 @@ def test_pieces_of_work_are_granted_by_what_the_last_ones_took() -> None:
 
 
 def test_a_share_of_one_is_no_bound() -> None:
-    budget = Budget(share=1e9, clock=lambda: 0.0)
+    budget = Budget(share=UNLIMITED, clock=lambda: 0.0)
     budget.spent(100.0, 10, 10)
     assert budget.grants(500) == 500
     assert budget.start() == 0.0
 
 
+def test_a_share_of_zero_grants_nothing() -> None:
+    budget = Budget(share=0.0, clock=lambda: 0.0)
+    assert budget.grants(500) == 0
+    assert budget.start() is None
+
+
 def test_items_beyond_the_bound_are_forgotten_oldest_first() -> None:
-    system = System(Learner(max_items=40, organic_share=1e9, replay_share=1e9))
+    system = System(Learner(max_items=40, organic_share=UNLIMITED, replay_share=UNLIMITED))
     system.learn([click(f"u{k % 5}", f"m{k}", START_MS + k) for k in range(200)])
     assert len(system.learner.items) <= 40
     assert set(dict(system.store.scan_rows(ITEM_MODEL))) == {f"m{k}" for k in range(160, 200)}

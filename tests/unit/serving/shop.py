@@ -1,4 +1,8 @@
-"""A simulated shop whose models have learned its history, as a system that answers."""
+"""A simulated shop whose models have learned its history, as a system that answers.
+
+The ranker is as it ships. In the simulator a step tells no more of the next one than all steps before it do, so that
+there it would learn to expect nothing of a like.
+"""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator

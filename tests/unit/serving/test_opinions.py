@@ -11,7 +11,7 @@ from ops.traffic.simulator import user_id
 from tests.unit.serving.shop import opened
 from tests.unit.serving.system import System
 
-_USERS = [user_id(n) for n in range(40)]
+_USERS = [user_id(n) for n in range(100)]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ async def _moved(shop: System, user: str, kind: str) -> float:
 
 
 async def test_a_like_raises_similar_items_and_a_dislike_lowers_them(shop: System) -> None:
-    """R5: on real data `freshet bench feedback` tells it."""
+    """R5: with the weights that ship; with learned ones on real data, `freshet bench feedback` tells it."""
     liked = np.array([await _moved(shop, user, "like") for user in _USERS[::2]])
     disliked = np.array([await _moved(shop, user, "dislike") for user in _USERS[1::2]])
     assert np.mean(liked > 0.0) >= 0.9

@@ -59,6 +59,12 @@ def test_two_runs_of_one_request_learn_the_same(tmp_path: Path) -> None:
     assert one.weights() != learned(tmp_path / "c", parameters=Parameters(seed=1)).weights()
 
 
+def test_without_organic_lists_none_is_learned(tmp_path: Path) -> None:
+    """R19: neither in the first tenth of a second."""
+    assert learned(tmp_path / "with").learner.counts.organic_lists > 40
+    assert learned(tmp_path / "without", parameters=Parameters(organic=False)).learner.counts.organic_lists == 0
+
+
 def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R19: nothing is learned twice or left out; new events do not disturb the run that goes on.
 

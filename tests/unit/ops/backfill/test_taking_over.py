@@ -9,6 +9,7 @@ import pytest
 from flows.common.batches import KafkaBatch
 from flows.learn.learning import LearningState
 from online_models.engine.defaults import default_weights
+from online_models.learning.budget import UNLIMITED
 from online_models.learning.learner import Learner
 from online_models.versions.boosting import TreeParameters
 from online_models.versions.ranking import Ranking
@@ -21,7 +22,6 @@ from state.records import BlobRow
 from state.store import Changes, StateLostError
 from tests.unit.ops.backfill.log import FakeLog, a_request
 
-ALWAYS = 1e9
 LIVE = Ranking.live(default_weights())
 
 
@@ -40,7 +40,7 @@ def batch(topic: str, rows: dict[int, object]) -> KafkaBatch:
 
 
 def a_learner(store: MemoryStore) -> LearningState:
-    return LearningState(store, "learn", Learner(organic_share=ALWAYS, replay_share=ALWAYS), clock=lambda: 0.0)
+    return LearningState(store, "learn", Learner(organic_share=UNLIMITED, replay_share=UNLIMITED), clock=lambda: 0.0)
 
 
 def learn_rest(state: LearningState, log: FakeLog) -> None:
