@@ -63,10 +63,13 @@ class Breaker:
                 await self._probe()
                 if self._on_close is not None:
                     await self._on_close()
+                break
             except StoreUnavailableError:
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-                continue
-            break
+                pass
+            except Exception:
+                # A bug here must not keep the store away for ever.
+                _log.exception("asking whether the store is back failed")
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         self._failures = 0
         self._probing = None
         _log.warning("the store answers again")

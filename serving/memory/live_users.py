@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serving.memory.tasks import stop
+from serving.memory.tasks import lasting, stop
 from state.store import AsyncStore, StoreUnavailableError, UserWatch
 
 CLOSING = "closing"
@@ -55,7 +55,7 @@ class LiveUsers:
         return sum(map(len, self._followers.values()))
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(lasting(self._run))
 
     def close(self) -> None:
         """Tell every follower to end; there will be no new ones."""

@@ -16,7 +16,7 @@ from online_models.catalogue.text_index import TextIndex
 from online_models.replica import Replica
 from serving.memory import replica_file
 from serving.memory.replica_file import ReplicaFileError
-from serving.memory.tasks import stop
+from serving.memory.tasks import lasting, stop
 from state.entries import CATALOGUE, StateDecodeError, Table
 from state.records import Item
 from state.settings import Settings
@@ -93,8 +93,8 @@ class Mirror:
         """Take the copy on disk, if there is one, and follow the store in the background."""
         await self._load_from_disk()
         self._tasks = [
-            asyncio.create_task(task)
-            for task in (self._follow(), self._save_now_and_then(), self._index_texts(), self._index_vectors())
+            asyncio.create_task(lasting(run))
+            for run in (self._follow, self._save_now_and_then, self._index_texts, self._index_vectors)
         ]
 
     async def aclose(self) -> None:

@@ -16,7 +16,6 @@ from typing import BinaryIO
 import msgspec
 
 from online_models.replica import Replica
-from state.entries import StateDecodeError
 
 _MAGIC = b"freshet2"
 _PART = struct.Struct("<II")
@@ -66,7 +65,9 @@ def read(path: Path) -> tuple[int, Replica]:
                 name, rows = _decode(part)
                 table = tables[name]
                 replica.apply({table: {field: table.codec.decode(f"{name} {field}", row) for field, row in rows}})
-        except (msgspec.MsgspecError, StateDecodeError, KeyError) as error:
+        except ReplicaFileError:
+            raise
+        except (msgspec.MsgspecError, ValueError, LookupError) as error:
             raise ReplicaFileError(f"of another layout: {error}") from error
     return stream_ms, replica
 

@@ -57,6 +57,27 @@ async def test_calls_go_through_again_once_the_part_is_back() -> None:
     assert written == ["kept feedback"]
 
 
+async def test_a_probe_that_fails_otherwise_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    """R10"""
+    part = Part()
+    failures = [ValueError("a bug"), StoreUnavailableError("gone again")]
+
+    async def on_close() -> None:
+        if failures:
+            raise failures.pop(0)
+
+    breaker = Breaker(part.probe, on_close)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            await breaker.call(part.ask)
+    part.alive = True
+    async with asyncio.timeout(5):
+        while not breaker.closed:
+            await asyncio.sleep(0.005)
+    assert failures == []
+    assert [told.levelname for told in caplog.records] == ["WARNING", "ERROR", "WARNING"]
+
+
 async def test_a_single_failure_is_tolerated() -> None:
     part = Part()
     breaker = Breaker(part.probe)

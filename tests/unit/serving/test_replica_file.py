@@ -13,7 +13,7 @@ from online_models.users.view import UserView
 from serving.memory import replica_file
 from serving.memory.replica_file import ReplicaFileError
 from state.entries import CATALOGUE
-from state.records import Item
+from state.records import BlobRow, Item
 from tests.unit.online_models.synthetic import System, catalogue, tastes
 
 STREAM_MS = 1_400_000_000_000
@@ -64,7 +64,14 @@ def test_any_flipped_byte_and_any_missing_end_is_noticed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "part", [("no table", []), ("catalogue", [("a", b"no item")]), ["another layout"]], ids=["table", "row", "part"]
+    "part",
+    [
+        ("no table", []),
+        ("catalogue", [("a", b"no item")]),
+        ("item_vector", [("a", msgspec.msgpack.encode(BlobRow(b"no vector")))]),
+        ["another layout"],
+    ],
+    ids=["table", "row", "blob", "part"],
 )
 def test_another_layout_is_refused(tmp_path: Path, part: object) -> None:
     """R10: as of another version."""
