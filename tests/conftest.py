@@ -22,7 +22,11 @@ MakeSettings = Callable[..., Settings]
 _START = timedelta(seconds=60)
 
 # How long an example takes says how busy the machine is, not whether the code is right.
-hypothesis.settings.register_profile("freshet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# The same examples in each run; `--hypothesis-profile=explore` looks for others.
+hypothesis.settings.register_profile(
+    "freshet", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("explore", hypothesis.settings.get_profile("freshet"), derandomize=False)
 hypothesis.settings.load_profile("freshet")
 
 
