@@ -38,6 +38,12 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: 
     monkeypatch.setenv("FRESHET_HOME", str(tmp_path_factory.getbasetemp() / "home"))
 
 
+@pytest.fixture(autouse=True)
+def console_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich keeps one console for a process, as wide as `COLUMNS` was when it was first asked for."""
+    monkeypatch.setattr("rich._console", None)
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap address of a broker that belongs to this test run."""
