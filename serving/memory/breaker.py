@@ -65,7 +65,7 @@ class Breaker:
                     await self._on_close()
                 break
             except StoreUnavailableError:
-                pass
+                pass  # still away
             except Exception:
                 # A bug here must not keep the store away for ever.
                 _log.exception("asking whether the store is back failed")

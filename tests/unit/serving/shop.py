@@ -1,7 +1,7 @@
 """A simulated shop whose models have learned its history, as a system that answers.
 
-The ranker is as it ships. In the simulator a step tells no more of the next one than all steps before it do, so that
-there it would learn to expect nothing of a like.
+The ranker is as it ships: a user's steps are drawn independently of each other here, so that what it would learn of a
+like is not what it learns from real logs.
 """
 
 from collections import defaultdict

@@ -25,13 +25,17 @@ class Part:
             raise StoreUnavailableError("gone")
 
 
+async def fail(breaker: Breaker, part: Part, n_times: int = 3) -> None:
+    for _ in range(n_times):
+        with pytest.raises(StoreUnavailableError):
+            await breaker.call(part.ask)
+
+
 async def test_nobody_waits_for_a_part_that_is_known_to_be_gone() -> None:
     """R10"""
     part = Part()
     breaker = Breaker(part.probe)
-    for _ in range(10):
-        with pytest.raises(StoreUnavailableError):
-            await breaker.call(part.ask)
+    await fail(breaker, part, 10)
     assert part.n_calls == 3
     assert not breaker.closed
     await breaker.aclose()
@@ -46,9 +50,7 @@ async def test_calls_go_through_again_once_the_part_is_back() -> None:
         written.append("kept feedback")
 
     breaker = Breaker(part.probe, on_close)
-    for _ in range(3):
-        with pytest.raises(StoreUnavailableError):
-            await breaker.call(part.ask)
+    await fail(breaker, part)
     part.alive = True
     async with asyncio.timeout(2):
         while not breaker.closed:
@@ -67,9 +69,7 @@ async def test_a_probe_that_fails_otherwise_is_told_and_tried_again(caplog: pyte
             raise failures.pop(0)
 
     breaker = Breaker(part.probe, on_close)
-    for _ in range(3):
-        with pytest.raises(StoreUnavailableError):
-            await breaker.call(part.ask)
+    await fail(breaker, part)
     part.alive = True
     async with asyncio.timeout(5):
         while not breaker.closed:

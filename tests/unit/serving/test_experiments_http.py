@@ -96,6 +96,8 @@ async def test_arms_fill_in_what_requests_leave_open(system: System) -> None:
     assert logged(system).relaxed == {}
     await listed(system, "new", limit=20, exploration=1e-9)
     assert min(logged(system).propensities) > 0.9
+    await listed(system, "new", limit=20, exploration=0)  # the default counts as left open
+    assert min(logged(system).propensities) < 1.0
     await listed(system, "old", limit=20)
     assert set(logged(system).propensities) == {1.0}
 
