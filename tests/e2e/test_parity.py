@@ -47,9 +47,7 @@ async def test_lists_through_kafka_redis_and_http_are_those_of_the_in_process_ru
     dataset: Dataset, make_settings: MakeSettings, run_process: RunProcess, tmp_path: Path
 ) -> None:
     """R13, R14: the same sources, inputs, ranker and re-ranking, to the last item."""
-    settings = make_settings(
-        partitions=1, learn_organic_share=UNLIMITED, learn_replay_share=UNLIMITED, request_budget_ms=60_000
-    )
+    settings = make_settings(partitions=1, learn_organic_share=UNLIMITED, learn_replay_share=UNLIMITED)
     store = RedisStore(settings)
     events = list(islice(dataset.events(), N_EVENTS))
     wanted = {event.item_id for event in events}

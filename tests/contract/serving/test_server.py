@@ -21,6 +21,7 @@ from online_models.engine.inputs import N_INPUTS
 from ops.stack import kafka as kafka_server
 from ops.stack import redis_server
 from ops.stack.children import Child, free_ports, wait_until
+from serving.pipelines.ladder import BUDGET_MS
 from state import topics
 from state.entries import CATALOGUE
 from state.records import Event, Impression, Item
@@ -122,7 +123,7 @@ def test_a_thousand_hides_are_gone_from_the_very_next_list(settings: Settings, s
 def test_a_slow_redis_degrades_lists_and_fails_none(make_settings: Any, serve: Serve, redis_url: str) -> None:
     """R5, R10: every answer of Redis is 200 ms late."""
     with slow_proxy(urlsplit(redis_url).port or 6379) as proxy:
-        settings = make_settings(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+        settings = make_settings(redis_url=f"redis://127.0.0.1:{proxy.port}/0", request_budget_ms=BUDGET_MS)
         fill_catalogue(settings)
         with serve(settings) as client:
             hide(client, "u1", "m7")

@@ -26,7 +26,11 @@ class Server:
         self._folder = folder
         (self._port,) = free_ports(1)
         self.settings = Settings.model_validate(
-            {"redis_url": f"redis://127.0.0.1:{self._port}/0", "namespace": f"t-{uuid.uuid4().hex[:12]}"}
+            {
+                "redis_url": f"redis://127.0.0.1:{self._port}/0",
+                "namespace": f"t-{uuid.uuid4().hex[:12]}",
+                "request_budget_ms": 60_000,  # a busy machine is not a server that does not answer
+            }
         )
         self.start()
 
