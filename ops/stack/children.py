@@ -117,7 +117,7 @@ class Child:
         if not held:
             raise self._error(f"{self.name} was not ready within {timeout.total_seconds():.0f} s.")
 
-    def stop(self, timeout: timedelta = timedelta(seconds=10)) -> int:
+    def stop(self, timeout: timedelta = timedelta(seconds=30)) -> int:
         """Ask it to end, insist after `timeout`; return its exit code."""
         return self._end(signal.SIGTERM, timeout)
 

@@ -155,15 +155,15 @@ def test_an_erased_user_is_gone_from_the_state_and_others_stay(system: Settings)
         for user in ("leaver", "stayer")
         for n in range(5)
     ]
-    httpx.post(f"{base_url}/v1/events", json={"events": clicks}).raise_for_status()
+    httpx.post(f"{base_url}/v1/events", json={"events": clicks}, timeout=60).raise_for_status()
     known = {user: erasing.checks(system, user) for user in ("leaver", "stayer")}
     places = ("profile, sessions, feedback", "models")
     assert wait_until(lambda: all(known[user][place]() for user in known for place in places), timedelta(seconds=60))
-    httpx.delete(f"{base_url}/v1/users/leaver").raise_for_status()
-    assert httpx.get(f"{base_url}/v1/users/leaver").json()["counts"] == {}
+    httpx.delete(f"{base_url}/v1/users/leaver", timeout=60).raise_for_status()
+    assert httpx.get(f"{base_url}/v1/users/leaver", timeout=60).json()["counts"] == {}
     assert wait_until(lambda: not any(known["leaver"][place]() for place in places), timedelta(seconds=60))
     assert all(known["stayer"][place]() for place in places)
-    assert httpx.get(f"{base_url}/v1/users/stayer").json()["counts"] == {"click": 5}
+    assert httpx.get(f"{base_url}/v1/users/stayer", timeout=60).json()["counts"] == {"click": 5}
 
 
 async def _clicks(base_url: str, world: World) -> int:

@@ -129,7 +129,7 @@ def test_every_example_is_written_once_when_killed_midway(
             with run_process("flows.attribution", settings) as process:
                 goes_on = wait_until(partial(written.is_more_than, n_before), timedelta(seconds=60))
                 assert goes_on, process.log.read_text()
-                wait_until(partial(written.is_more_than, part * len(expected)), PATIENCE)
+                assert wait_until(partial(written.is_more_than, part * len(expected)), PATIENCE)
                 process.kill()
             assert part * len(expected) < written.n_examples < len(expected), "not killed midway"
             if store_lost:
@@ -157,7 +157,7 @@ def test_one_process_becomes_two_and_one_again(make_settings: MakeSettings, run_
                 enough = wait_until(partial(written.is_more_than, wanted), PATIENCE)
                 assert enough, [process.log.read_text() for process in running]
                 assert n_before < len(expected), "done before they came"
-                wait_until(lambda: all("reads" in process.log.read_text() for process in running), PATIENCE)  # noqa: B023
+                assert wait_until(lambda: all("reads" in one.log.read_text() for one in running), PATIENCE)  # noqa: B023
                 assert [process.stop() for process in running] == [0] * len(running)
         assert written.read() == by_id(expected)
 

@@ -102,7 +102,7 @@ def test_promotion_under_requests_and_across_a_kill(make_settings: MakeSettings,
                 (f"/{one}/promote", {}, one),
             ):
                 assert clients[0].post(URL + step, json=body).status_code == 200
-                wait_until(lambda expected=expected: {version(client) for client in clients} == {expected}, _SOON)
+                assert wait_until(lambda wanted={expected}: {version(client) for client in clients} == wanted, _SOON)
         assert (asking.failed, asking.versions) == ([], {online, one, two})
 
         promoting = threading.Thread(target=_promote, args=(settings, two))
@@ -117,7 +117,7 @@ def test_promotion_under_requests_and_across_a_kill(make_settings: MakeSettings,
         process.wait_until(lambda: is_ready(settings), _START)
         assert version(client) in (one, two)
         document = RedisStore(settings).get_rows(CONTROL, ["models"])["models"]
-        wait_until(lambda: version(client) == MODELS.parse(document.body).ranker, _SOON)
+        assert wait_until(lambda: version(client) == MODELS.parse(document.body).ranker, _SOON)
 
 
 def _promote(settings: Settings, name: str) -> Any:

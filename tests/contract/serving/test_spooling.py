@@ -63,7 +63,7 @@ def arrived(settings: Settings, n: int) -> dict[bytes, list[int]]:
     consumer.subscribe([IMPRESSIONS.full_name(settings)])
     found: list[tuple[bytes, int]] = []
     try:
-        wait_until(
+        assert wait_until(
             lambda: (
                 len(
                     found.extend((m.key(), int(m.value())) for m in consumer.consume(100, 0.2) if not m.error())
@@ -91,7 +91,7 @@ def test_what_waits_longer_than_the_queue_arrives_in_order(broker: Broker, tmp_p
     kafka_server.create_topics(settings)
     box = outbox(settings)
     put(box, range(10))
-    wait_until(lambda: box.n_queued == 0, _START)
+    assert wait_until(lambda: box.n_queued == 0, _START)
     broker.kill()
     put(box, range(10, 1500))
     assert wait_until(lambda: box.n_queued == 1490, _START)
