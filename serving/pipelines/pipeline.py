@@ -89,7 +89,7 @@ class Pipeline:
                         async with asyncio.timeout(min(scale * stage.deadline_ms / 1000, left_s)):
                             await waiting
                 except Exception as error:
-                    reason = self._reason(stage, error)
+                    reason = self._reason(stage, error, scale)
             if reason is not None:
                 slate.degraded[stage.name] = reason
                 stage.fallback(slate)
@@ -124,10 +124,10 @@ class Pipeline:
             slate.fail("rules", error)
             slate.candidates = Candidates.none()
 
-    def _reason(self, stage: Stage, error: Exception) -> str:
+    def _reason(self, stage: Stage, error: Exception, scale: float) -> str:
         """Say why a stage did not do its part."""
         if isinstance(error, TimeoutError):
-            return f"not done within {stage.deadline_ms:.0f} ms"
+            return f"not done within {scale * stage.deadline_ms:.0f} ms"
         if isinstance(error, StoreUnavailableError):
             return str(error)
         _log.error("%s: stage %s failed", self.surface, stage.name, exc_info=error)

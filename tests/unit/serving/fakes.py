@@ -154,6 +154,7 @@ class BrokenSource(FakeSource):
 def a_slate(replica: FakeReplica, **fields: Any) -> Slate:
     query = fields.pop("query", ListQuery())
     defaults = {"wanted": wanted(query), "request_id": "r", "surface": "home", "now_ms": 10**12, "wall_ms": 10**12}
+    defaults["budget_ms"] = 60_000  # a busy machine is not to show as degraded
     return Slate(query=query, replica=replica, **defaults | fields)
 
 
