@@ -5,9 +5,13 @@ into pieces. They go into a journal first, each with a command of its own. Setti
 from then on they are applied one after the other, the watermarks come with the last, and the journal goes. Whoever is
 cut off before the head is set has changed nothing. After it, `recover` applies all pieces again before the flow reads
 its state: values are absolute, so it does not matter how many had been applied.
+
+A piece is encoded when its turn comes, and read back from the journal to be applied: so a commit takes the memory of
+one piece, however many rows it has.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from typing import Any, cast
 from uuid import uuid4
 
@@ -67,9 +71,8 @@ def commit(client: redis.Redis, keys: Keys, changes: Changes) -> None:
     # Asked before, since most feedback of a log that is read again is in no overlay. One that comes now is of
     # an event that is not applied yet: an event is in the overlay before it is in Kafka.
     overlays = [keys(OVERLAY.key(user_id)) for user_id in changes.settled]
-    settled = dict(changes.settled) if overlays and client.exists(*overlays) else {}
-    pieces = _Pieces(keys, settled).of(changes)
-    while not _commit(client, keys, changes, pieces):
+    settled = changes.settled if overlays and client.exists(*overlays) else {}
+    while not _commit(client, keys, changes, _Pieces(keys, dict(settled)).of(changes)):
         pass
 
 
@@ -77,12 +80,14 @@ def recover(client: redis.Redis, keys: Keys, flow: str) -> None:
     """Complete a commit that was cut off, if there is one."""
     journal = keys(entries.journal_key(flow))
     while (head := cast("bytes | None", client.hget(journal, _HEAD))) is not None:
-        _complete(client, journal, msgspec.msgpack.decode(head, type=_Head), [])
+        _complete(client, journal, msgspec.msgpack.decode(head, type=_Head))
 
 
-def _commit(client: redis.Redis, keys: Keys, changes: Changes, pieces: list[list[Command]]) -> bool:
+def _commit(client: redis.Redis, keys: Keys, changes: Changes, pieces: Iterator[list[Command]]) -> bool:
     """Return False to be called again: a watermark moved meanwhile, or the connection was lost."""
-    flow = next(iter(changes.expected)) if len(changes.expected) == 1 and len(pieces) > 1 else None
+    first = list(islice(pieces, 2))
+    pieces = chain(first, pieces)
+    flow = next(iter(changes.expected)) if len(changes.expected) == 1 and len(first) > 1 else None
     if flow is not None:
         recover(client, keys, flow)  # by a call that lost its connection
     pipeline = client.pipeline(transaction=True)
@@ -104,7 +109,7 @@ def _commit(client: redis.Redis, keys: Keys, changes: Changes, pieces: list[list
         return False
     finally:
         pipeline.reset()
-    _complete(client, journal, head, pieces)
+    _complete(client, journal, head)
     return True
 
 
@@ -128,36 +133,35 @@ def _watermark_commands(keys: Keys, changes: Changes) -> list[Command]:
     return commands
 
 
-def _write_journal(client: redis.Redis, journal: str, pieces: list[list[Command]], last: list[Command]) -> _Head:
+def _write_journal(client: redis.Redis, journal: str, pieces: Iterable[list[Command]], last: list[Command]) -> _Head:
     client.delete(journal)  # what a commit left that never was one
-    for number, piece in enumerate(pieces):
-        client.hset(journal, str(number), cast("str", msgspec.msgpack.encode(piece)))
-    return _Head(uuid4().hex, len(pieces), last)
+    n_pieces = 0
+    for piece in pieces:
+        client.hset(journal, str(n_pieces), cast("str", msgspec.msgpack.encode(piece)))
+        n_pieces += 1
+    return _Head(uuid4().hex, n_pieces, last)
 
 
-def _complete(client: redis.Redis, journal: str, head: _Head, pieces: Sequence[list[Command]]) -> None:
-    """Apply the pieces and what comes last. Raise `StateLostError` if the journal is another one meanwhile.
-
-    Without `pieces`, they are those of the journal.
-    """
+def _complete(client: redis.Redis, journal: str, head: _Head) -> None:
+    """Apply the pieces and what comes last. Raise `StateLostError` if the journal is another one meanwhile."""
     for number in range(head.n_pieces + 1):
-        known = head.last if number == head.n_pieces else pieces[number] if pieces else None
-        while not _apply(client, journal, head, number, known):
+        while not _apply(client, journal, head, number):
             pass
 
 
-def _apply(client: redis.Redis, journal: str, head: _Head, number: int, known: list[Command] | None) -> bool:
-    """Apply one piece, that of the journal if it is not `known`; return False to be called again."""
+def _apply(client: redis.Redis, journal: str, head: _Head, number: int) -> bool:
+    """Apply one piece of the journal, or what comes last; return False to be called again."""
     pipeline = client.pipeline(transaction=True)
     try:
         pipeline.watch(journal)  # type: ignore[no-untyped-call]
-        fields = [_HEAD] if known is not None else [_HEAD, str(number)]
-        found, *stored = cast("list[bytes | None]", pipeline.hmget(journal, fields))
+        found, piece = cast("list[bytes | None]", pipeline.hmget(journal, [_HEAD, str(number)]))
         if found is None or msgspec.msgpack.decode(found, type=_Head).journal_id != head.journal_id:
             raise StateLostError(f"{journal}: emptied, or replaced by another process, at piece {number}")
         pipeline.multi()
-        _add(pipeline, msgspec.msgpack.decode(cast("bytes", stored[0])) if known is None else known)
-        if number == head.n_pieces:
+        if number < head.n_pieces:
+            _add(pipeline, msgspec.msgpack.decode(cast("bytes", piece)))
+        else:
+            _add(pipeline, head.last)
             pipeline.unlink(journal)
         pipeline.execute()
     except redis.WatchError:
@@ -181,19 +185,22 @@ class _Pieces:
     def __init__(self, keys: Keys, settled: dict[str, list[str]]) -> None:
         self._keys = keys
         self._settled = settled
-        self._done: list[list[Command]] = []
         self._begin()
 
-    def of(self, changes: Changes) -> list[list[Command]]:
+    def of(self, changes: Changes) -> Iterator[list[Command]]:
         for (entry, entity_id), value in changes.entries.items():
             self._add_entry(entry, entity_id, None if value is None else entry.codec.encode(value))
+            if self._us >= PIECE_US:
+                yield self._taken()
         for table, rows in changes.rows.items():
             for name, row in rows.items():
                 self._add_row(table, name, None if row is None else table.codec.encode(row))
+                if self._us >= PIECE_US:
+                    yield self._taken()
         for user_id in list(self._settled):
             self._settle(user_id)
-        self._end()
-        return self._done
+        if self._us:
+            yield self._taken()
 
     def _begin(self) -> None:
         self._us = 0.0
@@ -224,13 +231,11 @@ class _Pieces:
 
     def _spend(self, value: bytes | None) -> None:
         self._us += _ROW_US + len(value or b"") / _BYTES_PER_US
-        if self._us >= PIECE_US:
-            self._end()
 
-    def _end(self) -> None:
-        if self._us:
-            self._done.append([*self._entry_commands(), *self._row_commands()])
-            self._begin()
+    def _taken(self) -> list[Command]:
+        piece = [*self._entry_commands(), *self._row_commands()]
+        self._begin()
+        return piece
 
     def _entry_commands(self) -> Iterable[Command]:
         for entry, values in self._entries.items():

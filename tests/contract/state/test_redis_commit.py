@@ -1,5 +1,6 @@
 """Large commits over Redis: in pieces behind a journal, and still all or nothing."""
 
+import tracemalloc
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -83,9 +84,9 @@ def count_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     applied: list[int] = []
     original = redis_commit._apply
 
-    def apply(client: Any, journal: str, head: Any, number: int, known: Any) -> bool:
+    def apply(client: Any, journal: str, head: Any, number: int) -> bool:
         applied.append(number)
-        return original(client, journal, head, number, known)
+        return original(client, journal, head, number)
 
     monkeypatch.setattr(redis_commit, "_apply", apply)
     return applied
@@ -113,6 +114,23 @@ def test_pieces_write_what_one_transaction_writes(settings: Settings, monkeypatc
         assert everything(store) == expected(version + 1)
     assert len(applied) > 30
     assert store._redis.exists(store._key(journal_key(FLOW))) == 0
+
+
+def test_a_commit_takes_the_memory_of_a_piece(settings: Settings) -> None:
+    """R30: not that of all its rows, here 20 MB."""
+    store = RedisStore(settings)
+    changes = Changes()
+    for n in range(2000):
+        changes.upsert(NEIGHBOURS, f"i{n}", BlobRow(bytes([n % 256]) * 10_000))
+    changes.advance(FLOW, "clean", 0, Watermark(1, 1, 1))
+    tracemalloc.start()
+    try:
+        store.commit(changes)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert dict(store.scan_rows(NEIGHBOURS)) == changes.rows[NEIGHBOURS]
+    assert peak < 5_000_000
 
 
 def test_a_small_commit_has_no_journal(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,11 +206,11 @@ def test_two_writers_are_noticed(settings: Settings, monkeypatch: pytest.MonkeyP
     store.commit(large(0))
     original = redis_commit._apply
 
-    def apply(client: Any, journal: str, head: Any, number: int, known: Any) -> bool:
+    def apply(client: Any, journal: str, head: Any, number: int) -> bool:
         if number == 3:
             monkeypatch.setattr(redis_commit, "_apply", original)
             other.recover(FLOW)
-        return original(client, journal, head, number, known)
+        return original(client, journal, head, number)
 
     monkeypatch.setattr(redis_commit, "_apply", apply)
     with pytest.raises(StateLostError, match="piece 3"):
