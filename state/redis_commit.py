@@ -6,8 +6,8 @@ from then on they are applied one after the other, the watermarks come with the 
 cut off before the head is set has changed nothing. After it, `recover` applies all pieces again before the flow reads
 its state: values are absolute, so it does not matter how many had been applied.
 
-A piece is encoded when its turn comes, and read back from the journal to be applied: so a commit takes the memory of
-one piece, however many rows it has.
+A piece is encoded when its turn comes, and read back from the journal to be applied: so a commit takes the memory of a
+few pieces, however many rows it has.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
